@@ -1,0 +1,111 @@
+"""What a caller says about the server, the account and the protection."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from engine.wire.constants import Dialect
+
+DEFAULT_PORT: Final = 445
+
+
+class AuthKind(enum.Enum):
+    """How to log on."""
+
+    NTLM = "ntlm"
+    GUEST = "guest"
+    ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who logs on. The password never shows in `repr`."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    domain: str = ""
+    kind: AuthKind = AuthKind.NTLM
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectConfig:
+    """How to connect.
+
+    `signing` demands signatures in both directions of every session that has a key; without it they
+    are used only where the server demands them. `seal` demands encryption of the whole session.
+    `timeout` bounds, in seconds, the way to the share; `echo_interval` is the silence, in seconds,
+    after which the server is asked for a sign of life. `max_read` and `max_write` lower the
+    server's own limits, in bytes.
+    """
+
+    port: int = DEFAULT_PORT
+    address: str | None = None
+    min_dialect: Dialect = Dialect.SMB_2_0_2
+    max_dialect: Dialect = Dialect.SMB_3_1_1
+    signing: bool = True
+    seal: bool = False
+    timeout: float = 60.0
+    echo_interval: float = 60.0
+    max_credits: int = 8192
+    max_read: int | None = None
+    max_write: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_dialect > self.max_dialect:
+            raise ValueError("the lowest dialect allowed is above the highest: swap or widen them")
+
+
+class Unc(NamedTuple):
+    """The parts of `//server[:port]/share[/sub/folder]`; `prefix` is the sub-folder with backslashes."""
+
+    server: str
+    port: int | None
+    share: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"//{self.server}/{self.share}"
+
+    @property
+    def tree_path(self) -> str:
+        """What TREE_CONNECT takes: `\\\\server\\share`."""
+        return f"\\\\{self.server}\\{self.share}"
+
+
+def parse_unc(text: str) -> Unc:
+    """Parse `//server[:port]/share[/sub/folder]`, slashes either way, IPv6 addresses in brackets.
+
+    Raises `ValueError` with one sentence that says what is wrong.
+    """
+    path = text.replace("\\", "/")
+    if not path.startswith("//"):
+        raise ValueError(f"{text!r} is no share: write it as //server/share")
+    if "\0" in text:
+        raise ValueError("the share's name has a NUL character in it")
+    host, *parts = path[2:].split("/")
+    server, port = _split_host(host, text)
+    parts = [part for part in parts if part and part != "."]
+    if not server or not parts:
+        raise ValueError(f"{text!r} names no {'share' if server else 'server'}: write it as //server/share")
+    if ".." in parts:
+        raise ValueError(f"{text!r} has '..' in it: name the folder directly")
+    return Unc(server, port, parts[0], "\\".join(parts[1:]))
+
+
+def _split_host(host: str, text: str) -> tuple[str, int | None]:
+    if host.startswith("["):
+        server, bracket, rest = host[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"the address in {text!r} has no closing bracket: write it as //[::1]/share")
+        port = rest[1:]
+    elif host.count(":") > 1:
+        raise ValueError(f"write the IPv6 address in {text!r} in brackets: //[::1]/share")
+    else:
+        server, _, port = host.partition(":")
+    if not port:
+        return server, None
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{port!r} is no TCP port: take a number from 1 to 65535")
+    return server, int(port)

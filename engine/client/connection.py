@@ -1,0 +1,349 @@
+"""One connection: the gate for credits, the reader and writer tasks, and waiting for replies.
+
+A request passes gate → MessageId → signature → socket or send queue in one section without a
+checkpoint, so frames leave in the order of their MessageIds. One reader task settles the slots.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from engine.client.transport import Transport
+from engine.crypto.preauth import PreauthIntegrity
+from engine.errors import RemoteProtocolError, SmbError, TransportError
+from engine.proto.credits import CREDIT_UNIT
+from engine.proto.events import Event, LateReply
+from engine.proto.inflight import Reply, Request, SessionState, Slot
+from engine.proto.machine import Machine, Outgoing, leaves_behind
+from engine.proto.negotiation import Negotiated
+from engine.proto.statistics import Statistics
+from engine.wire.constants import Command, LockFlags
+from engine.wire.create import CloseRequest, CreateResponse
+from engine.wire.io import EchoRequest, LockElement, LockRequest
+from engine.wire.primitives import FileId
+
+log = logging.getLogger(__name__)
+
+_FRAMES_PER_TURN: Final = 32
+"""Frames the reader takes before it lets other tasks run, however many are waiting."""
+
+_BYTES_PER_TURN: Final = 2 * 1024 * 1024
+
+_MAX_UNDONE: Final = 65536
+"""Clean-ups that may wait: more than there can be credits, so more than can be cancelled at once."""
+
+_FRAME_OVERHEAD: Final = 64 * 1024
+"""Headers, contexts and padding of a compound around the largest payload."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    turn: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """What a set of requests is sent with."""
+
+    session: SessionState
+    tree_id: int = 0
+    sealed: bool = False
+
+
+_NO_SESSION: Final = Batch(SessionState())
+
+
+class Connection:
+    """Requests in, replies out. Made by `open_connection`.
+
+    **Invariant:** `_waiters` is served first come, first served; only urgent requests overtake.
+    """
+
+    def __init__(self, transport: Transport, machine: Machine, server: str) -> None:
+        self.server = server
+        self.negotiated: Negotiated | None = None
+        self._transport = transport
+        self._machine = machine
+        self._waiters: deque[_Waiter] = deque()
+        self._lost: SmbError | None = None
+        self._last_received = trio.current_time()
+        self._undo, self._to_undo = trio.open_memory_channel[tuple[Request, Batch]](_MAX_UNDONE)
+        self.lost = trio.Event()
+        """Set once the connection is gone and every request on it has failed."""
+
+    def use(self, negotiated: Negotiated) -> None:
+        """Adopt what was negotiated: limits, and whether requests may cost several credits."""
+        self.negotiated = negotiated
+        self._machine.negotiated(negotiated.dialect, large_mtu=negotiated.large_mtu)
+        largest = max(negotiated.max_read, negotiated.max_write, negotiated.max_transact)
+        self._transport.frame_limit = largest + _FRAME_OVERHEAD
+
+    def add_session(self, session: SessionState) -> None:
+        """Let frames that this session encrypted be read."""
+        self._machine.sessions[session.session_id] = session
+
+    def remove_session(self, session: SessionState) -> None:
+        """Forget a session that was logged off."""
+        self._machine.sessions.pop(session.session_id, None)
+
+    def statistics(self) -> Statistics:
+        """The counters as of now."""
+        return self._machine.snapshot()
+
+    @property
+    def remote_address(self) -> str:
+        """The server's IP address."""
+        return self._transport.remote_address
+
+    async def request(self, request: Request, batch: Batch = _NO_SESSION, *, urgent: bool = False) -> Reply:
+        """Send one request and wait for its final reply, whatever its status.
+
+        Raises `TransportError` when the connection is lost. A cancelled wait sends CANCEL.
+        """
+        return (await self.exchange([request], batch, urgent=urgent))[0]
+
+    async def request_hashed(self, request: Request, batch: Batch, preauth: PreauthIntegrity) -> Reply:
+        """As `request`, and add what was sent, byte for byte, to the pre-authentication hash."""
+        await self._pass_gate(1, 1, urgent=False)
+        outgoing = self._send([request], batch, related=False)
+        preauth.update(*outgoing.buffers)
+        return (await self._finish(outgoing.slots))[0]
+
+    async def exchange(
+        self, requests: Sequence[Request], batch: Batch, *, related: bool = False, urgent: bool = False
+    ) -> list[Reply]:
+        """Send requests in one frame and wait for all their final replies.
+
+        The caller has made sure by `fits` that the server grants credits for that many at once.
+        """
+        charge = sum(map(self._machine.charge, requests))
+        await self._pass_gate(charge, charge, urgent)
+        return await self._finish(self._send(requests, batch, related).slots)
+
+    async def claim_payload(self, length: int) -> int:
+        """Wait for credits for a READ or WRITE of `length` bytes; return how many bytes they pay for.
+
+        Fewer than `length` where the server's grants never reach that far. The request has to be
+        sent by `exchange_claimed` before the next checkpoint.
+        """
+        if not self._machine.multi_credit:
+            await self._pass_gate(1, 1, urgent=False)
+            return min(length, CREDIT_UNIT)
+        wanted = max(1, -(-length // CREDIT_UNIT))
+        return min(length, await self._pass_gate(wanted, 1, urgent=False) * CREDIT_UNIT)
+
+    async def exchange_claimed(self, request: Request, batch: Batch) -> Reply:
+        """Send what `claim_payload` was called for and wait for its reply."""
+        return (await self._finish(self._send([request], batch, related=False).slots))[0]
+
+    def fits(self, requests: Sequence[Request]) -> bool:
+        """Whether the credits that the server grants suffice to send these as one frame."""
+        return sum(map(self._machine.charge, requests)) <= self._machine.credits.attainable
+
+    def _send(self, requests: Sequence[Request], batch: Batch, related: bool) -> Outgoing:
+        if self._lost is not None:
+            raise self._lost_again()
+        outgoing = self._machine.start(
+            requests,
+            session=batch.session,
+            tree_id=batch.tree_id,
+            related=related,
+            sealed=batch.sealed,
+            now=trio.current_time(),
+        )
+        try:
+            self._transport.send(outgoing.buffers)
+        except TransportError as error:
+            self.abort(error)
+        return outgoing
+
+    async def _finish(self, slots: list[Slot]) -> list[Reply]:
+        try:
+            for slot in slots:
+                if slot.reply is None and slot.error is None:
+                    answered = trio.Event()
+                    slot.on_done = answered.set
+                    await answered.wait()
+        except BaseException:
+            self._abandon(slots)
+            raise
+        replies: list[Reply] = []
+        for slot in slots:
+            if slot.reply is None:
+                raise self._lost_again()
+            replies.append(slot.reply)
+        return replies
+
+    def _abandon(self, slots: list[Slot]) -> None:
+        for slot in slots:
+            if slot.reply is not None and leaves_behind(slot, slot.reply):
+                self._undo_late(slot, slot.reply)
+            buffers = self._machine.abandon(slot)
+            if buffers and self._lost is None:
+                try:
+                    self._transport.send(buffers)
+                except TransportError as error:
+                    self.abort(error)
+
+    async def _pass_gate(self, wanted: int, minimum: int, urgent: bool) -> int:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._lost is not None:
+            raise self._lost_again()
+        if urgent or not self._waiters:
+            offered = self._offer(wanted, minimum, urgent)
+            if offered:
+                return offered
+        waiter = _Waiter()
+        if urgent:
+            self._waiters.appendleft(waiter)
+        else:
+            self._waiters.append(waiter)
+        try:
+            while True:
+                await waiter.turn.wait()
+                if self._lost is not None:
+                    raise self._lost_again()
+                waiter.turn = trio.Event()
+                offered = self._offer(wanted, minimum, urgent)
+                if offered:
+                    return offered
+        finally:
+            self._waiters.remove(waiter)
+            self._wake_next()
+
+    def _offer(self, wanted: int, minimum: int, urgent: bool) -> int:
+        try:
+            return self._machine.credits.offer(wanted, minimum=minimum, urgent=urgent)
+        except RemoteProtocolError as error:
+            self.abort(error)
+            raise
+
+    def _wake_next(self) -> None:
+        """Let the first waiter look at the books again."""
+        if self._waiters:
+            self._waiters[0].turn.set()
+
+    async def run_reader(self) -> None:
+        """Take frames until the connection ends, then fail whatever waits."""
+        frames = size = 0
+        try:
+            while True:
+                buffer, length = await self._transport.receive()
+                now = self._last_received = trio.current_time()
+                self._handle(self._machine.receive(buffer, length, now))
+                del buffer
+                self._wake_next()
+                frames += 1
+                size += length
+                if frames >= _FRAMES_PER_TURN or size >= _BYTES_PER_TURN:
+                    await trio.lowlevel.checkpoint()
+                    frames = size = 0
+        except SmbError as error:
+            self.abort(error)
+        except trio.ClosedResourceError:
+            self.abort(TransportError("the connection was closed"))
+
+    async def run_writer(self) -> None:
+        """Send what the socket did not take at once."""
+        try:
+            await self._transport.run_writer()
+        except SmbError as error:
+            self.abort(error)
+        except trio.ClosedResourceError:
+            self.abort(TransportError("the connection was closed"))
+
+    async def run_echo(self, interval: float, batch: Batch) -> None:
+        """Every `interval` seconds of silence send an ECHO; end the connection if two stay unanswered."""
+        while not self.lost.is_set():
+            await trio.sleep_until(self._last_received + interval)
+            if trio.current_time() - self._last_received < interval:
+                continue
+            with trio.move_on_after(interval):
+                await self.request(EchoRequest(), batch, urgent=True)
+            if trio.current_time() - self._last_received >= 2 * interval:
+                self.abort(TransportError(f"the server has been silent for {2 * interval:.0f} s"))
+
+    def _handle(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, LateReply):
+                self._undo_late(event.slot, event.reply)
+            else:
+                log.debug("a break for something that we do not cache: %s", event.notification)
+
+    def _undo_late(self, slot: Slot, reply: Reply) -> None:
+        """Close or unlock what a request did whose waiter is gone."""
+        batch = Batch(slot.session, slot.tree_id, slot.sealed)
+        if slot.request.COMMAND is Command.CREATE:
+            self.close_later(CreateResponse.decode_untrusted(reply.message).file_id, batch)
+        elif isinstance(slot.request, LockRequest):
+            self._undo_later(_unlock(slot.request), batch)
+
+    def close_later(self, file_id: FileId, batch: Batch) -> None:
+        """Close a handle without waiting for it; for handles that nobody can use any more."""
+        self._undo_later(CloseRequest(file_id=file_id), batch)
+
+    def _undo_later(self, request: Request, batch: Batch) -> None:
+        if self._lost is None:
+            self._undo.send_nowait((request, batch))
+
+    async def run_clean_up(self) -> None:
+        """Send what `close_later` and cancelled requests left to do, until the connection ends."""
+        async with trio.open_nursery() as nursery:
+            async for request, batch in self._to_undo:
+                nursery.start_soon(self._clean_up, request, batch)
+
+    async def _clean_up(self, request: Request, batch: Batch) -> None:
+        try:
+            await self.request(request, batch, urgent=True)
+        except SmbError as error:
+            log.debug("cleaning up with %s failed: %s", request.COMMAND.name, error)
+
+    def abort(self, error: SmbError) -> None:
+        """The connection is gone, or not to be trusted: fail everything on it with `error`."""
+        if self._lost is not None:
+            return
+        self._lost = error
+        self._transport.close()
+        self._machine.fail_all(error)
+        for waiter in self._waiters:
+            waiter.turn.set()
+        self.lost.set()
+
+    def _lost_again(self) -> SmbError:
+        error = self._lost or TransportError("the connection is closed")
+        again = type(error)(str(error), errno=error.errno)
+        again.__cause__ = error
+        return again
+
+
+def _unlock(request: LockRequest) -> LockRequest:
+    elements = [
+        LockElement(offset=element.offset, length=element.length, flags=LockFlags.UNLOCK)
+        for element in request.locks
+        if not element.flags & LockFlags.UNLOCK
+    ]
+    return LockRequest(file_id=request.file_id, locks=elements)
+
+
+@asynccontextmanager
+async def open_connection(
+    transport: Transport, machine: Machine, server: str
+) -> AsyncGenerator[Connection, None]:
+    """Run a connection's tasks around the body; the transport is closed at the end."""
+    connection = Connection(transport, machine, server)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run_reader)
+        nursery.start_soon(connection.run_writer)
+        nursery.start_soon(connection.run_clean_up)
+        try:
+            yield connection
+        finally:
+            connection.abort(TransportError("the connection was closed by us"))
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,243 @@
+"""An open file: reads and writes at offsets, attributes, renaming, locks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from engine import ntstatus
+from engine.client import payload
+from engine.client.attributes import SetInfo, basic_information, set_info
+from engine.client.stat import FileStat, stat_from_all
+from engine.client.tree import Tree
+from engine.errors import RemoteProtocolError
+from engine.wire.constants import Access, InfoType, IoctlFlags, LockFlags
+from engine.wire.create import CloseRequest
+from engine.wire.fscc import FileAllInformation
+from engine.wire.fscc_set import (
+    FileDispositionInformation,
+    FileEndOfFileInformation,
+    FileRenameInformation,
+)
+from engine.wire.io import (
+    FlushRequest,
+    FlushResponse,
+    IoctlRequest,
+    IoctlResponse,
+    LockElement,
+    LockRequest,
+    LockResponse,
+)
+from engine.wire.ioctl import (
+    FileAllocatedRangeBuffer,
+    FileZeroDataInformation,
+    FsctlCode,
+    decode_allocated_ranges_untrusted,
+)
+from engine.wire.primitives import Buffer, FileId
+from engine.wire.query import QueryInfoRequest, QueryInfoResponse
+
+ALL_INFORMATION_ROOM: Final = 4096
+"""Room for FileAllInformation with a name of up to 2,000 characters; a longer one is cut, which is no error."""
+
+_RANGES_ROOM: Final = 65536
+
+
+def query_all(file_id: FileId) -> QueryInfoRequest:
+    """The QUERY_INFO that asks for FileAllInformation."""
+    return QueryInfoRequest(
+        info_type=InfoType.FILE,
+        file_info_class=FileAllInformation.INFORMATION_CLASS,
+        output_buffer_length=ALL_INFORMATION_ROOM,
+        file_id=file_id,
+    )
+
+
+class File:
+    """An open handle on the server; close it, or use it as an async context manager.
+
+    Every method raises `NtStatusError` if the server refuses, `TransportError` if it is gone.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        path: str,
+        file_id: FileId,
+        stat: FileStat,
+        access: Access,
+        *,
+        existed: bool,
+        max_read: int,
+        max_write: int,
+    ) -> None:
+        self.path = path
+        self.stat = stat
+        """As of the open."""
+        self.access = access
+        self.existed = existed
+        """False if this open created the file."""
+        self.file_id = file_id
+        self._tree = tree
+        self._max_read = max_read
+        self._max_write = max_write
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.close()
+        else:
+            self.close_later()
+
+    async def read_at(self, offset: int, length: int) -> memoryview:
+        """Read up to `length` bytes at `offset`; fewer only at the end of the file, none behind it."""
+        return await payload.read(
+            self._tree, self.file_id, offset, length, self._max_read, f"read {self.path}"
+        )
+
+    async def write_at(self, offset: int, data: Buffer) -> int:
+        """Write all of `data` at `offset`; returns its length."""
+        return await payload.write(
+            self._tree, self.file_id, offset, data, self._max_write, f"write {self.path}"
+        )
+
+    async def flush(self) -> None:
+        """Have the server put everything written on its disk."""
+        await self._tree.call(FlushRequest(file_id=self.file_id), FlushResponse, f"flush {self.path}")
+
+    async def close(self) -> None:
+        """Close the handle; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._tree.exchange(
+            CloseRequest(file_id=self.file_id), what=f"close {self.path}", urgent=True
+        )
+
+    async def close_and_stat(self) -> FileStat:
+        """Close the handle and return the attributes that the file then has, in one round trip."""
+        self._closed = True
+        query, _ = await self._tree.exchange(
+            query_all(self.file_id), CloseRequest(file_id=self.file_id), what=f"close {self.path}"
+        )
+        return _decode_all(query.message)
+
+    def close_later(self) -> None:
+        """Close the handle without waiting for the server."""
+        if not self._closed:
+            self._closed = True
+            self._tree.connection.close_later(self.file_id, self._tree.batch)
+
+    async def query(self) -> FileStat:
+        """The file's attributes now."""
+        (reply,) = await self._tree.exchange(query_all(self.file_id), what=f"query {self.path}")
+        return _decode_all(reply.message)
+
+    async def truncate(self, size: int) -> None:
+        """Set the end of the file; what is added reads as zeros."""
+        await self._set(FileEndOfFileInformation(size), f"set the size of {self.path}")
+
+    async def set_basic(
+        self,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        creation_ns: int | None = None,
+        change_ns: int | None = None,
+        attributes: int | None = None,
+    ) -> None:
+        """Set times (nanoseconds since 1970) and attributes; what is None stays."""
+        info = basic_information(access_ns, write_ns, creation_ns, change_ns, attributes)
+        await self._set(info, f"set attributes of {self.path}")
+
+    async def rename(self, target: str, *, replace: bool) -> None:
+        """Give the file the path `target` within the share."""
+        info = FileRenameInformation(file_name=target, replace_if_exists=replace)
+        await self._set(info, f"rename {self.path} to {target}")
+        self.path = target
+
+    async def delete(self) -> None:
+        """Mark the file for deletion with its last close."""
+        await self._set(FileDispositionInformation(), f"delete {self.path}")
+
+    async def lock(self, offset: int, length: int, *, exclusive: bool, wait: bool) -> None:
+        """Lock a range of bytes; with `wait` until it is granted, else `LockNotGranted` is raised."""
+        flags = LockFlags.EXCLUSIVE_LOCK if exclusive else LockFlags.SHARED_LOCK
+        if not wait:
+            flags |= LockFlags.FAIL_IMMEDIATELY
+        await self._lock([LockElement(offset=offset, length=length, flags=flags)], "lock")
+
+    async def unlock(self, offset: int, length: int) -> None:
+        """Release exactly the range that was locked."""
+        await self._lock([LockElement(offset=offset, length=length, flags=LockFlags.UNLOCK)], "unlock")
+
+    async def ioctl(self, code: int, data: Buffer = b"", room: int = _RANGES_ROOM) -> memoryview:
+        """Send a file system control; returns its output, at most `room` bytes."""
+        response = await self._tree.call(
+            IoctlRequest(
+                ctl_code=code,
+                file_id=self.file_id,
+                input=data,
+                max_output_response=room,
+                flags=IoctlFlags.IS_FSCTL,
+            ),
+            IoctlResponse,
+            f"file system control 0x{code:08X} on {self.path}",
+        )
+        return memoryview(response.output)
+
+    async def set_sparse(self) -> None:
+        """Let holes take no room."""
+        await self.ioctl(FsctlCode.SET_SPARSE, room=0)
+
+    async def zero(self, offset: int, length: int) -> None:
+        """Make a range read as zeros, and take no room if the file is sparse."""
+        info = FileZeroDataInformation(file_offset=offset, beyond_final_zero=offset + length)
+        await self.ioctl(FsctlCode.SET_ZERO_DATA, info.encode(), room=0)
+
+    async def allocated_ranges(self, offset: int, length: int) -> list[tuple[int, int]]:
+        """The ranges, as (offset, length), that may hold something else than zeros."""
+        end = offset + length
+        ranges: list[tuple[int, int]] = []
+        while offset < end:
+            asked = FileAllocatedRangeBuffer(file_offset=offset, length=end - offset)
+            (reply,) = await self._tree.exchange(
+                IoctlRequest(
+                    ctl_code=FsctlCode.QUERY_ALLOCATED_RANGES,
+                    file_id=self.file_id,
+                    input=asked.encode(),
+                    max_output_response=_RANGES_ROOM,
+                    flags=IoctlFlags.IS_FSCTL,
+                ),
+                what=f"find the holes of {self.path}",
+            )
+            output = IoctlResponse.decode_untrusted(reply.message).output
+            found = decode_allocated_ranges_untrusted(memoryview(output))
+            ranges += [(entry.file_offset, entry.length) for entry in found]
+            if reply.header.status == ntstatus.STATUS_SUCCESS or not found:
+                break
+            following = found[-1].file_offset + found[-1].length
+            if following <= offset:
+                raise RemoteProtocolError("the server lists a file's ranges in no order")
+            offset = following
+        return ranges
+
+    async def _set(self, info: SetInfo, what: str) -> None:
+        await self._tree.exchange(set_info(info, self.file_id), what=what)
+
+    async def _lock(self, elements: Sequence[LockElement], verb: str) -> None:
+        request = LockRequest(file_id=self.file_id, locks=elements)
+        await self._tree.call(request, LockResponse, f"{verb} a range of {self.path}")
+
+
+def _decode_all(message: memoryview) -> FileStat:
+    response = QueryInfoResponse.decode_untrusted(message)
+    return stat_from_all(FileAllInformation.decode_untrusted(memoryview(response.buffer)))
+
+

@@ -1,0 +1,379 @@
+"""A share: paths in, attributes, listings and open files out; most methods are one compound.
+
+Paths are relative to the share, their parts separated by backslashes; "" is the share itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from engine import ntstatus
+from engine.client import listing
+from engine.client.attributes import SetInfo, basic_information, set_info
+from engine.client.config import Unc
+from engine.client.copy import copy_data
+from engine.client.extended_attributes import get_ea, list_eas, set_ea
+from engine.client.file import File, query_all
+from engine.client.stat import DirectoryEntry, FileStat, VolumeSize, stat_from_all, stat_from_create
+from engine.client.tree import Tree
+from engine.errors import NtStatusError, RemoteProtocolError
+from engine.proto.inflight import Reply, Request
+from engine.proto.statistics import Statistics
+from engine.wire.constants import (
+    SHARE_ALL,
+    Access,
+    CreateAction,
+    CreateOptions,
+    Dialect,
+    Disposition,
+    FileAttributes,
+    InfoType,
+    IoctlFlags,
+    ShareAccess,
+)
+from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
+from engine.wire.create_contexts import QueryOnDiskIdRequest, QueryOnDiskIdResponse
+from engine.wire.fscc import FileAllInformation
+from engine.wire.fscc_set import (
+    FileDispositionInformation,
+    FileEndOfFileInformation,
+    FileLinkInformation,
+    FileRenameInformation,
+)
+from engine.wire.fscc_volume import FileFsFullSizeInformation
+from engine.wire.io import (
+    EchoRequest,
+    IoctlRequest,
+    IoctlResponse,
+    ReadRequest,
+    ReadResponse,
+    WriteRequest,
+    WriteResponse,
+)
+from engine.wire.ioctl import FsctlCode, SrvSnapshotArray
+from engine.wire.primitives import FILE_ID_RELATED, Buffer
+from engine.wire.query import QueryInfoRequest, QueryInfoResponse
+
+_ATTRIBUTES: Final = Access.READ_ATTRIBUTES | Access.SYNCHRONIZE
+_CLOSE: Final = CloseRequest(file_id=FILE_ID_RELATED)
+_QUERY_ALL: Final = query_all(FILE_ID_RELATED)
+_VOLUME_ROOM: Final = 64
+_SNAPSHOT_ROOM: Final = 65536
+
+
+@dataclass(slots=True, frozen=True)
+class ConnectionDescription:
+    """What was negotiated, for logs and users."""
+
+    dialect: Dialect
+    cipher: str | None
+    signing: str | None
+    encrypted: bool
+    guest: bool
+    server_guid: UUID
+    address: str
+    max_read: int
+    max_write: int
+    max_transact: int
+
+
+class Share:
+    """A connected share, made by `engine.connect`.
+
+    Every method raises `NtStatusError` (a leaf of it) if the server refuses, `TransportError` if the
+    connection is lost, `RemoteProtocolError` if it cannot be trusted. Cancelling any of them is safe.
+    """
+
+    def __init__(self, tree: Tree, unc: Unc, max_read: int, max_write: int) -> None:
+        self.unc = unc
+        self.max_read = max_read
+        """Bytes that one READ may ask for."""
+        self.max_write = max_write
+        """Bytes that one WRITE may carry."""
+        self.supports_file_ids = True
+        self._tree = tree
+        negotiated = tree.connection.negotiated
+        assert negotiated is not None
+        self._negotiated = negotiated
+
+    @property
+    def description(self) -> ConnectionDescription:
+        """Dialect, protection and limits of the connection."""
+        session, negotiated = self._tree.session, self._negotiated
+        encrypted = self._tree.batch.sealed
+        return ConnectionDescription(
+            dialect=negotiated.dialect,
+            cipher=str(negotiated.cipher) if encrypted and negotiated.cipher is not None else None,
+            signing=str(negotiated.signing_algorithm) if session.state.signer is not None else None,
+            encrypted=encrypted,
+            guest=session.guest or session.anonymous,
+            server_guid=negotiated.server_guid,
+            address=self._tree.connection.remote_address,
+            max_read=self.max_read,
+            max_write=self.max_write,
+            max_transact=negotiated.max_transact,
+        )
+
+    def statistics(self) -> Statistics:
+        """Requests, round trips, bytes, credits and times of the connection so far."""
+        return self._tree.connection.statistics()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone; every call then raises `TransportError`."""
+        return self._tree.connection.lost.is_set()
+
+    async def wait_lost(self) -> None:
+        """Wait until the connection is gone."""
+        await self._tree.connection.lost.wait()
+
+    async def compound(self, *requests: Request, what: str = "compound") -> list[Reply]:
+        """Send related requests of the wire floor in one round trip; see `Tree.exchange`."""
+        return await self._tree.exchange(*requests, what=what)
+
+    async def open(
+        self,
+        path: str,
+        *,
+        access: Access = Access.READ,
+        disposition: Disposition = Disposition.OPEN,
+        options: CreateOptions = CreateOptions(0),
+        attributes: FileAttributes = FileAttributes.NORMAL,
+        share_access: ShareAccess = SHARE_ALL,
+    ) -> File:
+        """Open or create a file (one round trip) and learn its attributes."""
+        create = CreateRequest(
+            desired_access=access | _ATTRIBUTES,
+            file_attributes=attributes,
+            share_access=share_access,
+            create_disposition=disposition,
+            create_options=options,
+            name=path,
+        )
+        created, queried = await self._tree.exchange(create, _QUERY_ALL, what=f"open {path}")
+        response = CreateResponse.decode_untrusted(created.message)
+        try:
+            stat = _decode_all(queried)
+        except RemoteProtocolError:
+            self._tree.connection.close_later(response.file_id, self._tree.batch)
+            raise
+        return File(
+            self._tree,
+            path,
+            response.file_id,
+            stat,
+            access,
+            existed=response.create_action != CreateAction.CREATED,
+            max_read=self.max_read,
+            max_write=self.max_write,
+        )
+
+    async def stat(self, path: str) -> FileStat:
+        """The attributes of a file or folder (one round trip)."""
+        create = CreateRequest(desired_access=_ATTRIBUTES, name=path)
+        _, queried, _ = await self._tree.exchange(create, _QUERY_ALL, _CLOSE, what=f"stat {path}")
+        return _decode_all(queried)
+
+    def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:
+        """List a folder in batches, without "." and ".."; wrap it in `contextlib.aclosing`."""
+        return listing.scan(self._tree, path, pattern, self._negotiated.max_transact)
+
+    async def mkdir(self, path: str) -> FileStat:
+        """Make a folder (one round trip); `AlreadyExists` if the name is taken."""
+        create = CreateRequest(
+            desired_access=_ATTRIBUTES,
+            file_attributes=FileAttributes.DIRECTORY,
+            create_disposition=Disposition.CREATE,
+            create_options=CreateOptions.DIRECTORY_FILE,
+            name=path,
+            contexts=(QueryOnDiskIdRequest(),),
+        )
+        created, _ = await self._tree.exchange(create, _CLOSE, what=f"make the folder {path}")
+        return _stat_of_created(created)
+
+    async def unlink(self, path: str, *, aside: str | None = None, clear_readonly: bool = False) -> None:
+        """Delete a file (one round trip).
+
+        With `aside` it is renamed to that path first: the name is free at once even if the file is
+        open, and the file lives on until its last handle is closed. `clear_readonly` takes the
+        read-only attribute away before, which otherwise makes the server raise `CannotDelete`.
+        """
+        steps: list[SetInfo] = []
+        if clear_readonly:
+            steps.append(basic_information(attributes=FileAttributes.NORMAL))
+        if aside is not None:
+            steps.append(FileRenameInformation(file_name=aside, replace_if_exists=False))
+        await self._delete(path, CreateOptions.NON_DIRECTORY_FILE, steps)
+
+    async def rmdir(self, path: str) -> None:
+        """Delete an empty folder (one round trip); `DirectoryNotEmpty` if it is not."""
+        await self._delete(path, CreateOptions.DIRECTORY_FILE, [])
+
+    async def _delete(self, path: str, kind: CreateOptions, steps: list[SetInfo]) -> None:
+        access = Access.DELETE | _ATTRIBUTES
+        if steps:
+            access |= Access.WRITE_ATTRIBUTES
+        steps = [*steps, FileDispositionInformation()]
+        await self._change(path, access, kind | CreateOptions.OPEN_REPARSE_POINT, steps, f"delete {path}")
+
+    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+        """Rename within the share (one round trip); `AlreadyExists` if `target` is there and not to be replaced."""
+        steps: list[SetInfo] = [FileRenameInformation(file_name=target, replace_if_exists=replace)]
+        access = Access.DELETE | _ATTRIBUTES
+        await self._change(
+            source, access, CreateOptions.OPEN_REPARSE_POINT, steps, f"rename {source} to {target}"
+        )
+
+    async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
+        """Make a hard link (one round trip)."""
+        steps: list[SetInfo] = [FileLinkInformation(file_name=new, replace_if_exists=replace)]
+        access = _ATTRIBUTES | Access.WRITE_ATTRIBUTES
+        await self._change(
+            existing, access, CreateOptions.NON_DIRECTORY_FILE, steps, f"link {new} to {existing}"
+        )
+
+    async def truncate(self, path: str, size: int) -> None:
+        """Set a file's size in bytes (one round trip)."""
+        steps: list[SetInfo] = [FileEndOfFileInformation(size)]
+        access = Access.WRITE_DATA | _ATTRIBUTES
+        await self._change(
+            path, access, CreateOptions.NON_DIRECTORY_FILE, steps, f"set the size of {path}"
+        )
+
+    async def set_basic(
+        self,
+        path: str,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        creation_ns: int | None = None,
+        change_ns: int | None = None,
+        attributes: int | None = None,
+    ) -> None:
+        """Set times (nanoseconds since 1970) and attributes (one round trip); what is None stays."""
+        steps: list[SetInfo] = [basic_information(access_ns, write_ns, creation_ns, change_ns, attributes)]
+        access = Access.WRITE_ATTRIBUTES | _ATTRIBUTES
+        await self._change(path, access, CreateOptions(0), steps, f"set attributes of {path}")
+
+    async def _change(
+        self, path: str, access: Access, options: CreateOptions, steps: list[SetInfo], what: str
+    ) -> None:
+        create = CreateRequest(desired_access=access, create_options=options, name=path)
+        changes = [set_info(step, FILE_ID_RELATED) for step in steps]
+        await self._tree.exchange(create, *changes, _CLOSE, what=what)
+
+    async def read_file(self, path: str, max_length: int) -> bytes:
+        """The first `max_length` bytes of a file (one round trip)."""
+        create = CreateRequest(
+            desired_access=Access.READ_DATA | _ATTRIBUTES,
+            create_options=CreateOptions.NON_DIRECTORY_FILE,
+            name=path,
+        )
+        read = ReadRequest(length=min(max_length, self.max_read), offset=0, file_id=FILE_ID_RELATED)
+        _, reply, _ = await self._tree.exchange(
+            create, read, _CLOSE, what=f"read {path}", passes=(ntstatus.STATUS_END_OF_FILE,)
+        )
+        if reply.header.status == ntstatus.STATUS_END_OF_FILE:
+            return b""
+        return bytes(ReadResponse.decode_untrusted(reply.message).data[:max_length])
+
+    async def write_file(
+        self, path: str, data: Buffer, *, disposition: Disposition = Disposition.CREATE
+    ) -> FileStat:
+        """Make a file with this content, at most `max_write` bytes (one round trip)."""
+        create = CreateRequest(
+            desired_access=Access.WRITE_DATA | _ATTRIBUTES,
+            create_disposition=disposition,
+            create_options=CreateOptions.NON_DIRECTORY_FILE,
+            name=path,
+        )
+        write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
+        _, written, queried, _ = await self._tree.exchange(
+            create, write, _QUERY_ALL, _CLOSE, what=f"write {path}"
+        )
+        count = WriteResponse.decode_untrusted(written.message).count
+        if count != len(data):
+            raise RemoteProtocolError(f"the server took {count} of the {len(data)} bytes of {path}")
+        return _decode_all(queried)
+
+    async def copy(self, source: str, target: str, *, replace: bool = False) -> int:
+        """Copy a file's data on the server itself; returns its size in bytes.
+
+        Raises `NotSupported` where the server cannot. A `target` that was made here and could not be
+        filled is deleted again.
+        """
+        disposition = Disposition.OVERWRITE_IF if replace else Disposition.CREATE
+        kind = CreateOptions.NON_DIRECTORY_FILE
+        async with await self.open(source, access=Access.READ, options=kind) as reader:
+            access = Access.READ | Access.WRITE | Access.DELETE
+            writer = await self.open(target, access=access, disposition=disposition, options=kind)
+            async with writer:
+                try:
+                    return await copy_data(self._tree, reader, writer, reader.stat.size)
+                except NtStatusError:
+                    if not writer.existed:
+                        await writer.delete()
+                        await writer.close()
+                    raise
+
+    async def volume_size(self) -> VolumeSize:
+        """How much room the volume has and how much is free (one round trip)."""
+        create = CreateRequest(desired_access=_ATTRIBUTES, name="")
+        query = QueryInfoRequest(
+            info_type=InfoType.FILESYSTEM,
+            file_info_class=FileFsFullSizeInformation.INFORMATION_CLASS,
+            output_buffer_length=_VOLUME_ROOM,
+            file_id=FILE_ID_RELATED,
+        )
+        _, reply, _ = await self._tree.exchange(create, query, _CLOSE, what="ask for the free space")
+        buffer = memoryview(QueryInfoResponse.decode_untrusted(reply.message).buffer)
+        info = FileFsFullSizeInformation.decode_untrusted(buffer)
+        return VolumeSize(
+            total_units=info.total_allocation_units,
+            free_units=info.actual_available_allocation_units,
+            caller_free_units=info.caller_available_allocation_units,
+            bytes_per_unit=info.sectors_per_allocation_unit * info.bytes_per_sector,
+        )
+
+    async def list_eas(self, path: str) -> dict[str, bytes]:
+        """All extended attributes of a file by name (one round trip)."""
+        return await list_eas(self._tree, path)
+
+    async def get_ea(self, path: str, name: str) -> bytes:
+        """One extended attribute (one round trip); `KeyError` if there is none of that name."""
+        return await get_ea(self._tree, path, name)
+
+    async def set_ea(self, path: str, name: str, value: bytes) -> None:
+        """Set an extended attribute (one round trip); an empty value removes it."""
+        await set_ea(self._tree, path, name, value)
+
+    async def snapshots(self, path: str = "") -> list[str]:
+        """The share's snapshots as `@GMT-…` tokens, newest first; none where it keeps none."""
+        create = CreateRequest(desired_access=Access.READ_DATA | _ATTRIBUTES, name=path)
+        query = IoctlRequest(
+            ctl_code=FsctlCode.SRV_ENUMERATE_SNAPSHOTS,
+            file_id=FILE_ID_RELATED,
+            max_output_response=_SNAPSHOT_ROOM,
+            flags=IoctlFlags.IS_FSCTL,
+        )
+        _, reply, _ = await self._tree.exchange(create, query, _CLOSE, what="list the snapshots")
+        output = memoryview(IoctlResponse.decode_untrusted(reply.message).output)
+        return list(SrvSnapshotArray.decode_untrusted(output).snapshots)
+
+    async def echo(self) -> None:
+        """One round trip to the server and back."""
+        await self._tree.exchange(EchoRequest(), what="reach the server", urgent=True)
+
+
+def _decode_all(reply: Reply) -> FileStat:
+    buffer = memoryview(QueryInfoResponse.decode_untrusted(reply.message).buffer)
+    return stat_from_all(FileAllInformation.decode_untrusted(buffer))
+
+
+def _stat_of_created(reply: Reply) -> FileStat:
+    response = CreateResponse.decode_untrusted(reply.message)
+    ids = [context for context in response.contexts if isinstance(context, QueryOnDiskIdResponse)]
+    return stat_from_create(response, ids[0].disk_file_id if ids else 0)

@@ -1,0 +1,190 @@
+"""A TCP connection that carries SMB2 frames ([MS-SMB2] 2.1): four bytes of length, then the frame.
+
+Sending never waits: what the socket does not take at once is queued, and `run_writer` sends it. The
+queue is bounded by the credits of the floor above. Receiving reads small frames in batches through
+one staging buffer and large ones straight into the buffer that their data will be read from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from engine.client.buffers import BufferPool
+from engine.errors import RemoteProtocolError, TransportError
+from engine.wire.primitives import Buffer
+
+_STAGING: Final = 64 * 1024
+"""One system call takes that much; a larger frame's first part is copied out of it, the rest is not."""
+
+_MAX_BUFFERS: Final = 64
+"""Buffers per sendmsg; the kernel's limit is 1024, and long vectors gain nothing."""
+
+_TAG_ROOM: Final = 16
+"""Behind each frame, for the decryption to put the authentication tag behind its ciphertext."""
+
+FRAME_LIMIT_UNNEGOTIATED: Final = 64 * 1024
+"""No server says more than this before it has told its limits."""
+
+
+async def open_transport(host: str, port: int, pool: BufferPool) -> Transport:
+    """Connect to `host` (a name or an address) on TCP `port`.
+
+    The caller bounds the time. Raises `TransportError` in plain words if nothing answers there.
+    """
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+    except socket.gaierror as error:
+        raise TransportError(
+            f"the host name {host!r} cannot be resolved: check its spelling and the name service",
+            errno=errno.EHOSTUNREACH,
+        ) from error
+    except OSError as error:
+        raise _connect_error(host, port, error) from error
+    sock = socket.socket(fileno=stream.socket.detach())
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return Transport(sock, pool)
+
+
+def _connect_error(host: str, port: int, error: OSError) -> TransportError:
+    causes: list[BaseException] = [error]
+    if isinstance(error.__cause__, BaseExceptionGroup):
+        causes += error.__cause__.exceptions
+    elif error.__cause__ is not None:
+        causes.append(error.__cause__)
+    number = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), errno.EIO)
+    if number == errno.ECONNREFUSED:
+        words = f"nothing listens on TCP port {port} of {host}: check the port and that the server runs"
+    else:
+        words = f"cannot connect to {host} port {port}: {os.strerror(number)}"
+    return TransportError(words, errno=number)
+
+
+class Transport:
+    """Frames over one non-blocking socket, which it owns."""
+
+    def __init__(self, sock: socket.socket, pool: BufferPool) -> None:
+        self._sock = sock
+        self._pool = pool
+        self._queue: deque[Buffer] = deque()
+        self._queue_filled = trio.Event()
+        self._staging = memoryview(bytearray(_STAGING))
+        self._start = 0
+        self._end = 0
+        self._closed = False
+        self.frame_limit = FRAME_LIMIT_UNNEGOTIATED
+        """Bytes that a frame may have; a longer one ends the connection before anything is allocated."""
+
+    @property
+    def remote_address(self) -> str:
+        """The peer's IP address."""
+        return str(self._sock.getpeername()[0])
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """Send one frame, now or by and by; raises `TransportError` if the connection is gone."""
+        if self._closed:
+            raise TransportError("the connection is closed", errno=errno.EIO)
+        length = sum(map(len, buffers))
+        vector: list[Buffer] = [length.to_bytes(4, "big"), *buffers]
+        if self._queue:
+            self._queue.extend(vector)
+            return
+        self._queue.extend(vector)
+        self._send_some()
+        if self._queue:
+            self._queue_filled.set()
+
+    async def run_writer(self) -> None:
+        """Send what `send` could not, until cancelled; raises `TransportError` on failure."""
+        while True:
+            await self._queue_filled.wait()
+            self._queue_filled = trio.Event()
+            while self._queue:
+                await trio.lowlevel.wait_writable(self._sock)
+                self._send_some()
+
+    def _send_some(self) -> None:
+        queue = self._queue
+        while queue:
+            vector = [queue[index] for index in range(min(len(queue), _MAX_BUFFERS))]
+            try:
+                sent = self._sock.sendmsg(vector)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                raise _lost(error) from error
+            while queue and sent >= len(queue[0]):
+                sent -= len(queue.popleft())
+            if sent:
+                queue[0] = memoryview(queue[0])[sent:]
+
+    async def receive(self) -> tuple[memoryview, int]:
+        """Wait for the next frame; return a buffer, 16 bytes longer than the frame, and its length.
+
+        Raises `TransportError` when the connection ends, `RemoteProtocolError` on a frame that is
+        longer than `frame_limit` or is no SMB2 frame.
+        """
+        while self._end - self._start < 4:
+            await self._fill_staging()
+        prefix = int.from_bytes(self._staging[self._start : self._start + 4], "big")
+        if prefix > self.frame_limit:
+            raise RemoteProtocolError(
+                f"the server announced a frame of {prefix} bytes where at most {self.frame_limit} may come"
+            )
+        self._start += 4
+        buffer = self._pool.allocate(prefix + _TAG_ROOM)
+        staged = min(prefix, self._end - self._start)
+        buffer[:staged] = self._staging[self._start : self._start + staged]
+        self._start += staged
+        while staged < prefix:
+            staged += await self._receive_into(buffer[staged:prefix])
+        return buffer, prefix
+
+    @property
+    def has_staged(self) -> bool:
+        """Whether the next frame's beginning is here already, so that `receive` may not wait at all."""
+        return self._end > self._start
+
+    async def _fill_staging(self) -> None:
+        left = self._end - self._start
+        if self._start:
+            self._staging[:left] = bytes(self._staging[self._start : self._end])
+            self._start = 0
+            self._end = left
+        self._end += await self._receive_into(self._staging[left:])
+
+    async def _receive_into(self, view: memoryview) -> int:
+        while True:
+            try:
+                received = self._sock.recv_into(view)
+            except (BlockingIOError, InterruptedError):
+                await trio.lowlevel.wait_readable(self._sock)
+                continue
+            except OSError as error:
+                raise _lost(error) from error
+            if not received:
+                raise TransportError("the server closed the connection", errno=errno.EHOSTDOWN)
+            return received
+
+    def close(self) -> None:
+        """Close the socket; tasks that wait on it get `trio.ClosedResourceError`."""
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._sock)
+            with contextlib.suppress(OSError):
+                self._sock.close()
+
+
+def _lost(error: OSError) -> TransportError:
+    return TransportError(
+        f"the connection was lost: {os.strerror(error.errno or errno.EIO)}", errno=errno.EHOSTDOWN
+    )

@@ -1,0 +1,144 @@
+"""A connected share: compounds as values, statuses as exceptions ([MS-SMB2] 3.2.4.1.4, 3.2.4.2.4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from typing import Final, Protocol, TypeVar
+
+from engine import ntstatus
+from engine.client.connection import Batch, Connection
+from engine.client.session import Session
+from engine.errors import NtStatusError, RemoteProtocolError, error_from_status
+from engine.proto.inflight import Reply, Request
+from engine.wire.constants import Command, ShareFlags, ShareType
+from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
+from engine.wire.primitives import FILE_ID_RELATED, FileId
+from engine.wire.tree import TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
+
+_CARRIES_DATA_ALL_THE_SAME: Final = frozenset({Command.QUERY_INFO, Command.IOCTL, Command.READ})
+"""Commands whose reply to STATUS_BUFFER_OVERFLOW is their usual one, with what fitted."""
+
+_Response = TypeVar("_Response", covariant=True)
+
+
+class ResponseType(Protocol[_Response]):
+    """A response class of the wire floor."""
+
+    def decode_untrusted(self, message: memoryview, /) -> _Response:
+        """Decode a whole message."""
+
+
+class Tree:
+    """One tree connect: everything a share does goes through `exchange`."""
+
+    def __init__(self, session: Session, tree_id: int, response: TreeConnectResponse) -> None:
+        self.session = session
+        self.connection: Connection = session.connection
+        self.share_type = response.share_type
+        self.share_flags = response.share_flags
+        self.capabilities = response.capabilities
+        self.maximal_access = response.maximal_access
+        self.batch: Batch = session.batch(
+            tree_id, sealed=bool(response.share_flags & ShareFlags.ENCRYPT_DATA)
+        )
+        """How requests to this share are sent."""
+
+    async def exchange(
+        self, *requests: Request, what: str, passes: Collection[int] = (), urgent: bool = False
+    ) -> list[Reply]:
+        """Send requests, related where there are several, in one round trip where credits allow.
+
+        The first status that is neither success nor one of `passes` raises its `NtStatusError`, which
+        holds the index and the replies. A handle that was opened and would be left open is closed.
+        `what` says what is tried, for the message.
+        """
+        if len(requests) == 1 or self.connection.fits(requests):
+            replies = await self.connection.exchange(
+                requests, self.batch, related=len(requests) > 1, urgent=urgent
+            )
+        else:
+            replies = await self._one_by_one(requests)
+        for index, reply in enumerate(replies):
+            status = reply.header.status
+            if status == ntstatus.STATUS_SUCCESS or status in passes:
+                continue
+            if status == ntstatus.STATUS_BUFFER_OVERFLOW and reply.header.command in _CARRIES_DATA_ALL_THE_SAME:
+                continue
+            self._close_leftover(requests, replies)
+            raise _failed(status, what, index, replies)
+        return replies
+
+    async def _one_by_one(self, requests: Sequence[Request]) -> list[Reply]:
+        """The same as a related compound, for servers that grant fewer credits than it needs."""
+        replies: list[Reply] = []
+        file_id: FileId | None = None
+        closed = False
+        try:
+            for request in requests:
+                if file_id is not None:
+                    request = _with_file_id(request, file_id)
+                closed = closed or request.COMMAND is Command.CLOSE
+                reply = await self.connection.request(request, self.batch)
+                replies.append(reply)
+                if request.COMMAND is Command.CREATE:
+                    if reply.header.status != ntstatus.STATUS_SUCCESS:
+                        return replies
+                    file_id = CreateResponse.decode_untrusted(reply.message).file_id
+        except BaseException:
+            if file_id is not None and not closed:
+                self.connection.close_later(file_id, self.batch)
+            raise
+        return replies
+
+    def _close_leftover(self, requests: Sequence[Request], replies: Sequence[Reply]) -> None:
+        opened: FileId | None = None
+        for request, reply in zip(requests, replies, strict=False):
+            if reply.header.status != ntstatus.STATUS_SUCCESS:
+                continue
+            if isinstance(request, CreateRequest):
+                opened = CreateResponse.decode_untrusted(reply.message).file_id
+            elif isinstance(request, CloseRequest):
+                opened = None
+        if opened is not None:
+            self.connection.close_later(opened, self.batch)
+
+    async def call(self, request: Request, response_type: ResponseType[_Response], what: str) -> _Response:
+        """Send one request and decode its reply; raises `NtStatusError` with `what` in its message."""
+        (reply,) = await self.exchange(request, what=what)
+        return response_type.decode_untrusted(reply.message)
+
+    async def disconnect(self) -> None:
+        """Let the server forget the share; raises `SmbError` if it cannot be told."""
+        await self.connection.request(TreeDisconnectRequest(), self.batch, urgent=True)
+
+
+def _with_file_id(request: Request, file_id: FileId) -> Request:
+    if getattr(request, "file_id", None) != FILE_ID_RELATED:
+        return request
+    assert dataclasses.is_dataclass(request) and not isinstance(request, type)
+    return dataclasses.replace(request, file_id=file_id)
+
+
+def _failed(status: int, what: str, index: int, replies: Sequence[Reply]) -> NtStatusError:
+    error = error_from_status(status, what)
+    error.index = index
+    error.replies = tuple(replies)
+    return error
+
+
+async def connect_tree(session: Session, path: str) -> Tree:
+    r"""Connect to `\\server\share`. Raises `NtStatusError` if there is no such share or no right to it."""
+    # 3.1.1 demands this one signed even where nothing else is ([MS-SMB2] 3.2.4.1.1).
+    batch = session.signed_batch(session.batch())
+    reply = await session.connection.request(TreeConnectRequest(path), batch)
+    if reply.header.status != ntstatus.STATUS_SUCCESS:
+        raise error_from_status(reply.header.status, f"connect to the share {path}")
+    response = TreeConnectResponse.decode_untrusted(reply.message)
+    if response.share_flags & ShareFlags.ENCRYPT_DATA and session.state.sealer is None:
+        raise RemoteProtocolError(
+            "the share demands encryption, but client and server have no cipher in common or the session is a guest's"
+        )
+    if response.share_type not in (ShareType.DISK, ShareType.PIPE):
+        raise RemoteProtocolError(f"{path} is a printer, not a folder: name another share")
+    return Tree(session, reply.header.tree_id, response)

@@ -1,0 +1,80 @@
+"""The books of one connection's credits ([MS-SMB2] 3.2.4.1.2, 3.2.4.1.5, 3.2.5.1.4).
+
+**Invariant:** `available` is what the server granted and we have not spent; nothing is sent that is
+not taken from it. `outstanding` is the charge of requests that have had no reply yet.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.errors import RemoteProtocolError
+
+CREDIT_UNIT: Final = 65536
+"""Payload bytes that one credit pays for ([MS-SMB2] 3.2.4.1.5)."""
+
+_KEPT_BACK: Final = 2
+"""Kept from ordinary requests, so that a CLOSE, an ECHO or a break's acknowledgement never starves."""
+
+_KEEP_BACK_FROM: Final = 8
+"""Below this total every credit is needed for work: kept-back ones would only stall it."""
+
+_ASK_AT_ONCE: Final = 512
+"""How many credits more than its charge one request asks for; servers cap it as they like."""
+
+
+def credit_charge(payload: int) -> int:
+    """Credits that a request costs whose larger side, request or reply, carries `payload` bytes."""
+    return max(1, -(-payload // CREDIT_UNIT))
+
+
+class CreditLedger:
+    """Plain arithmetic; who waits for credits, and in which order, is the caller's business."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.available = 1
+        self.outstanding = 0
+
+    @property
+    def total(self) -> int:
+        """Credits we could hold once every outstanding reply has given its charge back."""
+        return self.available + self.outstanding
+
+    @property
+    def attainable(self) -> int:
+        """The largest charge that an ordinary request can ever hope for, as things stand."""
+        total = self.total
+        return total - _KEPT_BACK if total >= _KEEP_BACK_FROM else total
+
+    def offer(self, wanted: int, *, minimum: int = 1, urgent: bool = False) -> int:
+        """Return how many credits may be spent now: `wanted`, fewer where no more can come, or 0: wait.
+
+        A result other than 0 is at least `minimum`. Raises `RemoteProtocolError` where waiting is
+        pointless because the server has not granted `minimum` and owes us no reply.
+        """
+        kept_back = 0 if urgent or self.total < _KEEP_BACK_FROM else _KEPT_BACK
+        room = self.available - kept_back
+        if room >= wanted:
+            return wanted
+        attainable = self.total - kept_back
+        if attainable >= wanted:
+            return 0
+        if attainable < minimum and not self.outstanding:
+            raise RemoteProtocolError(f"the server granted {self.available} credits where {minimum} are needed")
+        return room if room >= max(minimum, attainable) else 0
+
+    def spend(self, charge: int) -> None:
+        """Take `charge` credits that `offer` allowed."""
+        assert charge <= self.available
+        self.available -= charge
+        self.outstanding += charge
+
+    def bank(self, granted: int, settled: int) -> None:
+        """Book a reply that grants `granted` credits and settles `settled` outstanding ones."""
+        self.available += granted
+        self.outstanding -= settled
+
+    def to_request(self, charge: int) -> int:
+        """The CreditRequest field of a request that costs `charge`."""
+        return min(charge + min(max(self.target - self.total, 0), _ASK_AT_ONCE), 0xFFFF)

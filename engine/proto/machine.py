@@ -1,0 +1,291 @@
+"""One connection's protocol state: requests become buffers to send, frames become settled slots.
+
+No I/O and no clock: buffers and times come in as arguments. Nothing here waits; waiting for
+credits and for replies is the floor above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from engine.errors import LocalProtocolError, RemoteProtocolError, SmbError
+from engine.ntstatus import STATUS_PENDING, STATUS_SUCCESS
+from engine.proto.credits import CreditLedger, credit_charge
+from engine.proto.events import BreakReceived, Event, LateReply
+from engine.proto.inflight import Reply, Request, SessionState, Slot, SlotState
+from engine.proto.statistics import Statistics
+from engine.wire.constants import Command, Dialect, HeaderFlags
+from engine.wire.header import UNSOLICITED_MESSAGE_ID, Header, split_compound_untrusted
+from engine.wire.io import CancelRequest, IoctlRequest, ReadRequest, WriteRequest
+from engine.wire.notify import ChangeNotifyRequest, decode_break_notification_untrusted
+from engine.wire.primitives import SMB2_HEADER_SIZE, Buffer, align8
+from engine.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
+from engine.wire.transform import TRANSFORM_HEADER_SIZE, TRANSFORM_PROTOCOL_ID
+
+_SIGNATURE: Final = slice(48, 64)
+_NO_SESSION: Final = SessionState()
+_PADDING: Final = bytes(8)
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A frame to send, without its transport prefix, and the slots that its replies will settle."""
+
+    buffers: list[Buffer]
+    slots: list[Slot]
+
+
+def payload_size(request: Request) -> int:
+    """Bytes that the larger of request and reply carries, which is what credits pay for."""
+    match request:
+        case ReadRequest():
+            return request.length
+        case WriteRequest():
+            return len(request.data)
+        case QueryDirectoryRequest() | ChangeNotifyRequest():
+            return request.output_buffer_length
+        case QueryInfoRequest():
+            return max(request.output_buffer_length, len(request.input))
+        case SetInfoRequest():
+            return len(request.buffer)
+        case IoctlRequest():
+            return max(len(request.input), request.max_output_response)
+        case _:
+            return 0
+
+
+def leaves_behind(slot: Slot, reply: Reply) -> bool:
+    """Whether a request whose waiter is gone left something on the server: a handle or a lock."""
+    return (
+        slot.request.COMMAND in (Command.CREATE, Command.LOCK)
+        and not slot.closes_itself
+        and reply.header.status == STATUS_SUCCESS
+    )
+
+
+def _allocate(size: int) -> memoryview:
+    return memoryview(bytearray(size))
+
+
+class Machine:
+    """The state of one connection: MessageIds, credits, slots, sessions."""
+
+    def __init__(self, max_credits: int, allocate: Callable[[int], memoryview] = _allocate) -> None:
+        self.credits = CreditLedger(max_credits)
+        self.statistics = Statistics()
+        self.slots: dict[int, Slot] = {}
+        self.sessions: dict[int, SessionState] = {}
+        self.multi_credit = False
+        self._allocate = allocate
+        self._next_message_id = 0
+
+    def negotiated(self, dialect: Dialect, *, large_mtu: bool) -> None:
+        """Multi-credit requests exist from 2.1 on, where the server offers them ([MS-SMB2] 3.2.4.1.5)."""
+        self.multi_credit = large_mtu and dialect >= Dialect.SMB_2_1
+
+    def charge(self, request: Request) -> int:
+        """Credits that `request` costs on this connection."""
+        return credit_charge(payload_size(request)) if self.multi_credit else 1
+
+    def start(
+        self,
+        requests: Sequence[Request],
+        *,
+        session: SessionState = _NO_SESSION,
+        tree_id: int = 0,
+        related: bool = False,
+        sealed: bool = False,
+        now: float = 0.0,
+    ) -> Outgoing:
+        """Turn requests into one frame, a compound where there are several, and open their slots.
+
+        The caller has made sure that the credits are there. `now` is the monotonic time in seconds.
+        """
+        if sealed and session.sealer is None:
+            raise LocalProtocolError("encryption asked for on a session that has no encryption keys")
+        closes = related and any(request.COMMAND is Command.CLOSE for request in requests)
+        buffers: list[Buffer] = []
+        slots: list[Slot] = []
+        last = len(requests) - 1
+        for index, request in enumerate(requests):
+            slot = self._open_slot(request, session, tree_id, sealed, now, closes)
+            slots.append(slot)
+            flags = HeaderFlags.RELATED_OPERATIONS if related and index else HeaderFlags(0)
+            buffers += self._message(slot, flags, is_last=index == last)
+        self.statistics.trips["+".join(request.COMMAND.name for request in requests)] += 1
+        if sealed and session.sealer is not None:
+            buffers = list(session.sealer.seal(buffers))
+        self.statistics.bytes_sent += sum(map(len, buffers))
+        return Outgoing(buffers, slots)
+
+    def abandon(self, slot: Slot) -> list[Buffer]:
+        """Give up waiting for `slot`; returns the CANCEL to send, or nothing if its reply is there.
+
+        The slot stays in the table, and its final reply still banks its credits and is reported as a
+        `LateReply` if it left something on the server ([MS-SMB2] 3.2.4.24).
+        """
+        if slot.state not in (SlotState.SENT, SlotState.PENDING):
+            return []
+        header = Header(
+            command=Command.CANCEL,
+            message_id=slot.message_id,
+            session_id=slot.session.session_id,
+            tree_id=slot.tree_id,
+        )
+        if slot.state is SlotState.PENDING:
+            header.flags |= HeaderFlags.ASYNC_COMMAND
+            header.async_id = slot.async_id
+        slot.state = SlotState.ABANDONED
+        slot.on_done = None
+        self.statistics.cancels += 1
+        message = bytearray(header.encode() + CancelRequest().encode())
+        if slot.sealed and slot.session.sealer is not None:
+            return list(slot.session.sealer.seal([message]))
+        self._sign(slot.session, message, [])
+        return [message]
+
+    def receive(self, buffer: memoryview, length: int, now: float = 0.0) -> list[Event]:
+        """Take one frame: settle the slots that it answers and return what else it means.
+
+        `buffer` holds the frame in its first `length` bytes and has at least 16 bytes of room behind
+        it; the replies keep views into it. Raises `RemoteProtocolError` if the connection cannot be
+        trusted any more; the caller then drops it.
+        """
+        self.statistics.bytes_received += length
+        frame = buffer[:length]
+        sealed_by: SessionState | None = None
+        if frame[:4] == TRANSFORM_PROTOCOL_ID:
+            frame, sealed_by = self._unseal(buffer, length)
+        events: list[Event] = []
+        for message in split_compound_untrusted(frame):
+            self._receive_message(message, sealed_by, events, now)
+        return events
+
+    def fail_all(self, error: SmbError) -> None:
+        """Settle every slot with `error`: the connection is gone."""
+        slots = list(self.slots.values())
+        self.slots.clear()
+        for slot in slots:
+            slot.settle(None, error)
+
+    def snapshot(self) -> Statistics:
+        """The statistics as of now."""
+        self.statistics.credits = self.credits.available
+        self.statistics.in_flight = len(self.slots)
+        return self.statistics.snapshot()
+
+    def _open_slot(
+        self, request: Request, session: SessionState, tree_id: int, sealed: bool, now: float, closes: bool
+    ) -> Slot:
+        charge = self.charge(request)
+        self.credits.spend(charge)
+        message_id = self._next_message_id
+        self._next_message_id += charge
+        slot = Slot(request, message_id, charge, session, tree_id, sealed, now, closes)
+        self.slots[message_id] = slot
+        self.statistics.requests[request.COMMAND.name] += 1
+        return slot
+
+    def _message(self, slot: Slot, flags: HeaderFlags, *, is_last: bool) -> list[Buffer]:
+        request = slot.request
+        parts: list[Buffer] = [request.encode()]
+        if isinstance(request, WriteRequest):
+            parts.append(request.data)
+        size = SMB2_HEADER_SIZE + sum(map(len, parts))
+        if not is_last and (padding := align8(size) - size):
+            parts.append(_PADDING[:padding])
+        header = bytearray(
+            Header(
+                command=request.COMMAND,
+                credit_charge=slot.charge if self.multi_credit else 0,
+                credits=self.credits.to_request(slot.charge),
+                flags=flags,
+                next_command=0 if is_last else align8(size),
+                message_id=slot.message_id,
+                tree_id=slot.tree_id,
+                session_id=slot.session.session_id,
+            ).encode()
+        )
+        if not slot.sealed:
+            self._sign(slot.session, header, parts)
+        return [header, *parts]
+
+    @staticmethod
+    def _sign(session: SessionState, header: bytearray, parts: Sequence[Buffer]) -> None:
+        if session.signer is not None:
+            header[16] |= HeaderFlags.SIGNED
+            header[_SIGNATURE] = session.signer.sign(memoryview(header), *parts)
+
+    def _unseal(self, buffer: memoryview, length: int) -> tuple[memoryview, SessionState]:
+        if length < TRANSFORM_HEADER_SIZE + SMB2_HEADER_SIZE:
+            raise RemoteProtocolError(f"an encrypted frame of {length} bytes is too short")
+        session_id = int.from_bytes(buffer[44:52], "little")
+        session = self.sessions.get(session_id)
+        if session is None or session.sealer is None:
+            raise RemoteProtocolError("an encrypted frame for a session that we do not have")
+        out = self._allocate(length - TRANSFORM_HEADER_SIZE)
+        size = session.sealer.unseal_into_untrusted(
+            buffer[:TRANSFORM_HEADER_SIZE], buffer[TRANSFORM_HEADER_SIZE : length + 16], out
+        )
+        return out[:size], session
+
+    def _receive_message(
+        self, message: memoryview, sealed_by: SessionState | None, events: list[Event], now: float
+    ) -> None:
+        header = Header.decode_untrusted(message)
+        if not header.flags & HeaderFlags.SERVER_TO_REDIR:
+            raise RemoteProtocolError("the server sent a request where only replies may come")
+        if header.message_id == UNSOLICITED_MESSAGE_ID:
+            if header.command == Command.OPLOCK_BREAK:
+                events.append(BreakReceived(decode_break_notification_untrusted(message)))
+            return
+        slot = self.slots.get(header.message_id)
+        if slot is None:
+            self.statistics.unknown_replies += 1
+            return
+        if header.command != slot.request.COMMAND:
+            raise RemoteProtocolError(f"a {slot.request.COMMAND.name} was answered by command {header.command}")
+        self._check_protection(slot, header, message, sealed_by)
+        self.credits.bank(header.credits, slot.owed)
+        slot.owed = 0
+        if header.status == STATUS_PENDING and header.flags & HeaderFlags.ASYNC_COMMAND:
+            self.statistics.interim_replies += 1
+            slot.async_id = header.async_id
+            if slot.state is SlotState.SENT:
+                slot.state = SlotState.PENDING
+            return
+        del self.slots[header.message_id]
+        self.statistics.seconds[slot.request.COMMAND.name] += now - slot.sent_at
+        reply = Reply(header, message)
+        if slot.state is SlotState.ABANDONED:
+            self._receive_late(slot, reply, events)
+        slot.settle(reply, None)
+
+    def _receive_late(self, slot: Slot, reply: Reply, events: list[Event]) -> None:
+        self.statistics.late_replies += 1
+        if leaves_behind(slot, reply):
+            events.append(LateReply(slot, reply))
+
+    @staticmethod
+    def _check_protection(
+        slot: Slot, header: Header, message: memoryview, sealed_by: SessionState | None
+    ) -> None:
+        """[MS-SMB2] 3.2.5.1.1 and 3.2.5.1.3; the last SESSION_SETUP is checked where its key is made."""
+        if sealed_by is not None:
+            if sealed_by is not slot.session or header.session_id != sealed_by.session_id:
+                raise RemoteProtocolError("an encrypted reply belongs to another session than its request")
+            return
+        if slot.sealed:
+            raise RemoteProtocolError("an encrypted request was answered in the clear")
+        signer = slot.session.signer
+        if signer is None or header.status == STATUS_PENDING:
+            return
+        if header.flags & HeaderFlags.SIGNED:
+            if not signer.verify(message):
+                raise RemoteProtocolError("a reply's signature is wrong: the data was altered on the way")
+        elif slot.session.signing_required:
+            raise RemoteProtocolError(
+                f"a reply to {slot.request.COMMAND.name} is not signed, which this session requires"
+            )

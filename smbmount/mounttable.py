@@ -1,0 +1,69 @@
+"""The kernel's mount table: /proc/self/mountinfo, and taking a mount off it (proc(5), umount(2))."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+MOUNTINFO: Final = "/proc/self/mountinfo"
+FUSE_TYPE: Final = "fuse.smbmount"
+
+_ESCAPE: Final = re.compile(rb"\\([0-3][0-7]{2})")
+_MNT_DETACH: Final = 2
+_UMOUNT_NOFOLLOW: Final = 8
+_FUSERMOUNT_SECONDS: Final = 10.0
+
+
+class MountEntry(NamedTuple):
+    """One line of the mount table."""
+
+    device: str
+    """`major:minor` of the file system."""
+    mountpoint: str
+    type: str
+    source: str
+
+
+def parse_mountinfo(content: bytes) -> Iterator[MountEntry]:
+    """Parse /proc/self/mountinfo, lowest mount first; lines of another form are skipped."""
+    for line in content.split(b"\n"):
+        mount, separator, file_system = line.partition(b" - ")
+        left = mount.split(b" ")
+        right = file_system.split(b" ")
+        if separator and len(left) >= 6 and len(right) >= 2:
+            device, mountpoint, kind, source = map(_plain, (left[2], left[4], right[0], right[1]))
+            yield MountEntry(device, mountpoint, kind, source)
+
+
+def _plain(field: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))
+
+
+def topmost_mount(mountpoint: str) -> MountEntry | None:
+    """The mount that is visible at exactly this absolute path, without touching it; None = none is."""
+    with open(MOUNTINFO, "rb") as file:
+        entries = list(parse_mountinfo(file.read()))
+    return next((entry for entry in reversed(entries) if entry.mountpoint == mountpoint), None)
+
+
+def detach(mountpoint: str) -> None:
+    """Take the topmost mount at this path off the table, also while it is in use; raises `OSError`."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(mountpoint), _MNT_DETACH | _UMOUNT_NOFOLLOW):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), mountpoint)
+        return
+    try:
+        subprocess.run(
+            ["fusermount3", "-u", "-z", "--", mountpoint],
+            check=True,
+            capture_output=True,
+            timeout=_FUSERMOUNT_SECONDS,
+        )
+    except subprocess.SubprocessError as error:
+        raise OSError(None, "fusermount3 -u -z failed", mountpoint) from error

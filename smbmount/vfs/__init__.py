@@ -1,0 +1,1 @@
+"""What a file system means: inodes, names, caches, read-ahead and write-behind over an SMB share."""

@@ -1,0 +1,42 @@
+"""What the person who mounts may choose about the file system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystemConfig:
+    """How the share is shown. Times are seconds, sizes bytes, modes permission bits.
+
+    `prefix` is the folder below the share's root that becomes the root of the mount, as an SMB path;
+    `max_read` and `max_write` lower what the share allows per request. `server_inode_numbers` takes the
+    server's file ids for `st_ino`. `symlinks`: `contain` keeps targets inside the mount, `all` trusts
+    them, `none` shows links as the plain files they are and makes none. `cache="none"` reads and writes
+    through. `stall_timeout` is the silence after which waiting for written data is given up.
+    """
+
+    uid: int = 0
+    gid: int = 0
+    file_mode: int = 0o755
+    dir_mode: int = 0o755
+    attribute_timeout_file: float = 1.0
+    attribute_timeout_directory: float = 1.0
+    map_names: bool = True
+    mfsymlinks: bool = True
+    symlinks: Literal["contain", "all", "none"] = "contain"
+    server_inode_numbers: bool = True
+    read_only: bool = False
+    cache: Literal["strict", "none"] = "strict"
+    prefix: str = ""
+    mountpoint: str = ""
+    max_read: int | None = None
+    max_write: int | None = None
+    statfs_timeout: float = 5.0
+    stall_timeout: float = 60.0
+
+    @property
+    def shows_symlinks(self) -> bool:
+        """Whether symbolic links are made and read at all."""
+        return self.mfsymlinks and self.symlinks != "none"

@@ -1,0 +1,135 @@
+"""The part of the engine's `Share` and `File` that the file system uses.
+
+Protocols rather than the classes: the tests put an in-memory share in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from engine import Access, CreateOptions, DirectoryEntry, Disposition, FileAttributes, FileStat, VolumeSize
+
+Buffer = bytes | bytearray | memoryview
+
+
+class RemoteFile(Protocol):
+    """An open file on the server; `engine.File`."""
+
+    @property
+    def stat(self) -> FileStat:
+        """The attributes as of the open."""
+
+    @property
+    def existed(self) -> bool:
+        """False if this open created the file."""
+
+    async def read_at(self, offset: int, length: int) -> memoryview:
+        """Read; short only at the end of the file."""
+
+    async def write_at(self, offset: int, data: Buffer) -> int:
+        """Write all of it."""
+
+    async def flush(self) -> None:
+        """Have the server write to its disk."""
+
+    async def close(self) -> None:
+        """Close the handle."""
+
+    async def truncate(self, size: int) -> None:
+        """Set the end of file."""
+
+    async def query(self) -> FileStat:
+        """The attributes now."""
+
+    async def set_basic(
+        self,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        creation_ns: int | None = None,
+        change_ns: int | None = None,
+        attributes: FileAttributes | None = None,
+    ) -> None:
+        """Set times and DOS attributes."""
+
+
+class RemoteShare(Protocol):
+    """A connected share; `engine.Share`. Paths use backslashes, "" is the share's root."""
+
+    @property
+    def max_read(self) -> int:
+        """Bytes per READ."""
+
+    @property
+    def max_write(self) -> int:
+        """Bytes per WRITE."""
+
+    @property
+    def supports_file_ids(self) -> bool:
+        """Whether file ids identify files."""
+
+    async def open(
+        self,
+        path: str,
+        *,
+        access: Access = ...,
+        disposition: Disposition = ...,
+        options: CreateOptions = ...,
+        attributes: FileAttributes = ...,
+    ) -> RemoteFile:
+        """Open or create a file."""
+
+    async def stat(self, path: str) -> FileStat:
+        """The attributes of a path."""
+
+    def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:
+        """List a folder in batches."""
+
+    async def mkdir(self, path: str) -> FileStat:
+        """Make a folder."""
+
+    async def unlink(self, path: str, *, aside: str | None = None, clear_readonly: bool = False) -> None:
+        """Delete a file, renamed to `aside` first if given."""
+
+    async def rmdir(self, path: str) -> None:
+        """Delete an empty folder."""
+
+    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+        """Rename a file or folder."""
+
+    async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
+        """Make a hard link."""
+
+    async def truncate(self, path: str, size: int) -> None:
+        """Set the end of file of a path."""
+
+    async def set_basic(
+        self,
+        path: str,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        creation_ns: int | None = None,
+        change_ns: int | None = None,
+        attributes: FileAttributes | None = None,
+    ) -> None:
+        """Set times and DOS attributes of a path."""
+
+    async def read_file(self, path: str, max_length: int) -> bytes:
+        """Open, read from the start, close."""
+
+    async def write_file(self, path: str, data: Buffer, *, disposition: Disposition = ...) -> FileStat:
+        """Create, write, close."""
+
+    async def volume_size(self) -> VolumeSize:
+        """The volume's room."""
+
+    async def list_eas(self, path: str) -> dict[str, bytes]:
+        """All extended attributes."""
+
+    async def get_ea(self, path: str, name: str) -> bytes:
+        """One extended attribute; `KeyError` if absent."""
+
+    async def set_ea(self, path: str, name: str, value: bytes) -> None:
+        """Set an extended attribute; `b""` removes it."""

@@ -1,0 +1,222 @@
+"""Write-behind: writes are acknowledged at once, gathered, and sent with several requests in flight.
+
+Per inode a queue of extents in the order of the program's writes. An extent leaves the queue when it is
+full, when another follows it, when somebody waits for it, or when it has been lying for `DWELL`.
+Order of locks: none; everything between two awaits is one step.
+
+Invariants: extents leave the queue first in, first out; two extents that overlap are never in flight
+together; `WriteBudget.used` is the sum of the bytes queued and in flight; an extent that failed is
+never sent again, and its error waits in the handle that wrote it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from engine import SmbError
+
+from .errors import PosixError
+from .remote import RemoteFile
+from .signals import Signal
+
+log = logging.getLogger(__name__)
+
+CHUNK: Final = 1 << 20
+"""Bytes per WRITE: what one kernel request carries at most, so big writes travel uncopied."""
+MAX_IN_FLIGHT: Final = 16
+"""WRITEs in flight per file: 16 MiB fill 10 Gbit/s at 10 ms."""
+FILE_LIMIT: Final = 16 << 20
+"""Bytes that one file may have unwritten: all its requests in flight."""
+MOUNT_LIMIT: Final = 64 << 20
+"""Bytes that the whole mount may have unwritten: four files at full speed, and memory stays bounded."""
+DWELL: Final = 0.25
+"""Seconds that an unfinished extent waits for its continuation: unnoticed by a person who looks
+from elsewhere, long enough to gather a program's small writes."""
+
+
+class Writer(Protocol):
+    """The open file that wrote; it keeps the error until it is reported."""
+
+    @property
+    def file(self) -> RemoteFile:
+        """Where the data goes."""
+
+    def fail(self, error: SmbError | OSError) -> None:
+        """Remember an error for the next write, fsync or close."""
+
+
+class Extent:
+    """Contiguous bytes of one writer, as the parts that the kernel sent."""
+
+    __slots__ = ("length", "offset", "parts", "sealed", "serial", "writer")
+
+    def __init__(self, writer: Writer, offset: int, data: bytes, serial: int) -> None:
+        self.writer = writer
+        self.offset = offset
+        self.length = len(data)
+        self.parts = [data]
+        self.serial = serial
+        self.sealed = False
+
+    @property
+    def end(self) -> int:
+        """The first byte behind it."""
+        return self.offset + self.length
+
+    def overlaps(self, other: Extent) -> bool:
+        """Whether they have a byte in common."""
+        return self.offset < other.end and other.offset < self.end
+
+
+class WriteBudget:
+    """The unwritten bytes of the whole mount, and what wakes those who wait for them."""
+
+    def __init__(self, limit: int = MOUNT_LIMIT) -> None:
+        self.limit = limit
+        self.used = 0
+        self.changed = Signal()
+        self.active: set[WriteBehind] = set()
+
+    def push_all(self) -> None:
+        """Seal what lies unfinished anywhere: somebody needs the room."""
+        for writes in tuple(self.active):
+            writes.push()
+
+
+class WriteBehind:
+    """The unwritten data of one inode.
+
+    `spawn(task, *args)` starts a task that outlives the caller; `chunk` is the bytes per WRITE;
+    `on_failure()` is called for each extent that could not be written.
+    """
+
+    def __init__(
+        self,
+        budget: WriteBudget,
+        spawn: Callable[..., object],
+        *,
+        chunk: int,
+        stall_timeout: float,
+        on_failure: Callable[[], None],
+        file_limit: int = FILE_LIMIT,
+    ) -> None:
+        self._budget = budget
+        self._spawn = spawn
+        self._chunk = min(chunk, CHUNK)
+        self._stall_timeout = stall_timeout
+        self._on_failure = on_failure
+        self._file_limit = file_limit
+        self._queue: deque[Extent] = deque()
+        self._in_flight: list[Extent] = []
+        self._serial = 0
+        self._dwelling = False
+        self.dirty = 0
+
+    async def wait_for_room(self, length: int) -> None:
+        """Return once `length` more bytes are within both limits; a lone write always is."""
+        if self._has_room(length):
+            return
+        self._budget.push_all()
+        await self._budget.changed.wait_until(lambda: self._has_room(length), self._stall_timeout)
+
+    def _has_room(self, length: int) -> bool:
+        if self.dirty and self.dirty + length > self._file_limit:
+            return False
+        return not self._budget.used or self._budget.used + length <= self._budget.limit
+
+    def add(self, writer: Writer, offset: int, data: bytes) -> None:
+        """Take over data to be written; the caller has waited for room in the same step."""
+        self.dirty += len(data)
+        self._budget.used += len(data)
+        self._budget.active.add(self)
+        tail = self._queue[-1] if self._queue else None
+        if (
+            tail is not None
+            and not tail.sealed
+            and tail.writer is writer
+            and tail.end == offset
+            and tail.length + len(data) <= self._chunk
+        ):
+            tail.parts.append(data)
+            tail.length += len(data)
+        else:
+            if tail is not None:
+                tail.sealed = True
+            self._serial += 1
+            tail = Extent(writer, offset, data, self._serial)
+            self._queue.append(tail)
+        if tail.length >= self._chunk:
+            tail.sealed = True
+        self._pump()
+        if self._queue and not self._dwelling:
+            self._dwelling = True
+            self._spawn(self._dwell)
+
+    def push(self) -> None:
+        """Send what lies unfinished."""
+        if self._queue:
+            self._queue[-1].sealed = True
+            self._pump()
+
+    async def drain(self) -> None:
+        """Return once all that was written before the call has been sent and answered."""
+        self.push()
+        last = self._serial
+        await self._budget.changed.wait_until(lambda: self._oldest() > last, self._stall_timeout)
+
+    def lowest_offset(self) -> int:
+        """The first byte that the server does not have yet; only where something is dirty."""
+        return min(extent.offset for extents in (self._queue, self._in_flight) for extent in extents)
+
+    def _oldest(self) -> int:
+        serials = [extent.serial for extent in self._in_flight]
+        if self._queue:
+            serials.append(self._queue[0].serial)
+        return min(serials, default=self._serial + 1)
+
+    def _pump(self) -> None:
+        while self._queue and len(self._in_flight) < MAX_IN_FLIGHT:
+            extent = self._queue[0]
+            if not extent.sealed or any(extent.overlaps(other) for other in self._in_flight):
+                return
+            self._in_flight.append(self._queue.popleft())
+            self._spawn(self._send, extent)
+
+    async def _send(self, extent: Extent) -> None:
+        data = extent.parts[0] if len(extent.parts) == 1 else b"".join(extent.parts)
+        error: SmbError | OSError | None = PosixError(errno.EIO, "the write was cut short")
+        try:
+            await extent.writer.file.write_at(extent.offset, data)
+            error = None
+        except (SmbError, OSError) as exc:
+            error = exc
+        except Exception:
+            log.exception("a write ended in a mistake of this program")
+        finally:
+            self._settle(extent, error)
+
+    def _settle(self, extent: Extent, error: SmbError | OSError | None) -> None:
+        if error is not None:
+            extent.writer.fail(error)
+            self._on_failure()
+        self._in_flight.remove(extent)
+        self.dirty -= extent.length
+        self._budget.used -= extent.length
+        if not self.dirty:
+            self._budget.active.discard(self)
+        self._pump()
+        self._budget.changed.fire()
+
+    async def _dwell(self) -> None:
+        try:
+            while self._queue:
+                await trio.sleep(DWELL)
+                self.push()
+        finally:
+            self._dwelling = False
