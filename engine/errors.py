@@ -49,6 +49,10 @@ class NtStatusError(SmbError):
         self.status = info.code
         self.name = info.name
         self.meaning = info.meaning
+        self.index = 0
+        """Which request of a compound failed."""
+        self.replies: tuple[object, ...] = ()
+        """All replies of that compound."""
 
 
 class NotFound(NtStatusError):

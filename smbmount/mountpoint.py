@@ -49,7 +49,6 @@ def _clear_old_mounts(absolute: str) -> bool:
     while (entry := topmost_mount(absolute)) is not None:
         if entry.type != FUSE_TYPE:
             return entry.type == "autofs"
-            return entry.type == "autofs"
         if _answers(absolute):
             raise MountFailure(
                 f"{entry.source} is already mounted on {absolute}: unmount it first with umount {absolute}"

@@ -97,7 +97,9 @@ async def _connected(
     with trio.move_on_after(config.timeout) as scope:
         session, tree = await _set_up(connection, unc, credentials, config)
     if scope.cancelled_caught:
-        raise TransportError(f"{unc.server} accepted the connection but did not answer within {config.timeout:g} s")
+        raise TransportError(
+            f"{unc.server} took the connection but did not answer within {config.timeout:g} s"
+        )
     negotiated = connection.negotiated
     assert negotiated is not None
     share = Share(
@@ -129,7 +131,7 @@ async def _set_up(
     negotiated = await _negotiate(connection, offer, preauth)
     session = await log_on(connection, credentials, config, preauth)
     tree = await connect_tree(session, unc.tree_path)
-    if Dialect.SMB_3_0 <= negotiated.dialect < Dialect.SMB_3_1_1 or (negotiated.dialect < Dialect.SMB_3_0 and offer.max_dialect >= Dialect.SMB_3_0):
+    if negotiated.dialect is not Dialect.SMB_3_1_1 and offer.max_dialect >= Dialect.SMB_3_0:
         await _validate(tree, offer, negotiated)
     return session, tree
 

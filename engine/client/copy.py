@@ -12,11 +12,11 @@ from engine.errors import RemoteProtocolError, error_from_status
 from engine.wire.constants import IoctlFlags
 from engine.wire.io import IoctlRequest, IoctlResponse
 from engine.wire.ioctl import (
+    CopyChunk,
+    CopyChunkRequest,
+    CopyChunkResponse,
     FsctlCode,
-    SrvCopychunk,
-    SrvCopychunkCopy,
-    SrvCopychunkResponse,
-    SrvRequestResumeKeyResponse,
+    ResumeKeyResponse,
 )
 
 _CHUNK: Final = 1024 * 1024
@@ -40,7 +40,7 @@ async def copy_data(tree: Tree, source: File, target: File, size: int) -> int:
     """
     what = f"copy {source.path} to {target.path}"
     key_output = await source.ioctl(FsctlCode.SRV_REQUEST_RESUME_KEY, room=_RESUME_KEY_ROOM)
-    key = SrvRequestResumeKeyResponse.decode_untrusted(key_output).resume_key
+    key = ResumeKeyResponse.decode_untrusted(key_output).resume_key
     limits = _Limits()
     done = 0
     while done < size:
@@ -56,7 +56,7 @@ async def _copy_some(
         IoctlRequest(
             ctl_code=FsctlCode.SRV_COPYCHUNK_WRITE,
             file_id=target.file_id,
-            input=SrvCopychunkCopy(source_key=key, chunks=chunks).encode(),
+            input=CopyChunkRequest(source_key=key, chunks=chunks).encode(),
             max_output_response=_RESPONSE_ROOM,
             flags=IoctlFlags.IS_FSCTL,
         ),
@@ -65,23 +65,23 @@ async def _copy_some(
     )
     output = memoryview(IoctlResponse.decode_untrusted(reply.message).output)
     if reply.header.status == ntstatus.STATUS_INVALID_PARAMETER:
-        _adopt(limits, SrvCopychunkResponse.decode_untrusted(output), what)
+        _adopt(limits, CopyChunkResponse.decode_untrusted(output), what)
         return 0
-    written = SrvCopychunkResponse.decode_untrusted(output).total_bytes_written
+    written = CopyChunkResponse.decode_untrusted(output).total_bytes_written
     if not 0 < written <= sum(chunk.length for chunk in chunks):
         raise RemoteProtocolError(f"{what}: the server says that it copied {written} bytes")
     return written
 
 
-def _chunks(start: int, size: int, limits: _Limits) -> list[SrvCopychunk]:
+def _chunks(start: int, size: int, limits: _Limits) -> list[CopyChunk]:
     end = min(size, start + limits.chunk * limits.chunks)
     return [
-        SrvCopychunk(source_offset=at, target_offset=at, length=min(limits.chunk, end - at))
+        CopyChunk(source_offset=at, target_offset=at, length=min(limits.chunk, end - at))
         for at in range(start, end, limits.chunk)
     ]
 
 
-def _adopt(limits: _Limits, said: SrvCopychunkResponse, what: str) -> None:
+def _adopt(limits: _Limits, said: CopyChunkResponse, what: str) -> None:
     """A server refuses chunks beyond its limits and tells them ([MS-SMB2] 3.3.5.15.6.2)."""
     chunks = min(said.chunks_written, limits.chunks)
     chunk = min(said.chunk_bytes_written, limits.chunk)

@@ -15,6 +15,12 @@ from engine.errors import RemoteProtocolError
 from engine.wire.constants import Access, InfoType, IoctlFlags, LockFlags
 from engine.wire.create import CloseRequest
 from engine.wire.fscc import FileAllInformation
+from engine.wire.fscc_control import (
+    AllocatedRange,
+    SetZeroDataRequest,
+    decode_allocated_ranges_untrusted,
+    encode_allocated_ranges,
+)
 from engine.wire.fscc_set import (
     FileDispositionInformation,
     FileEndOfFileInformation,
@@ -29,17 +35,12 @@ from engine.wire.io import (
     LockRequest,
     LockResponse,
 )
-from engine.wire.ioctl import (
-    FileAllocatedRangeBuffer,
-    FileZeroDataInformation,
-    FsctlCode,
-    decode_allocated_ranges_untrusted,
-)
+from engine.wire.ioctl import FsctlCode
 from engine.wire.primitives import Buffer, FileId
 from engine.wire.query import QueryInfoRequest, QueryInfoResponse
 
 ALL_INFORMATION_ROOM: Final = 4096
-"""Room for FileAllInformation with a name of up to 2,000 characters; a longer one is cut, which is no error."""
+"""Room for FileAllInformation with a name of 2,000 characters; a longer one is cut, which does no harm."""
 
 _RANGES_ROOM: Final = 65536
 
@@ -198,7 +199,7 @@ class File:
 
     async def zero(self, offset: int, length: int) -> None:
         """Make a range read as zeros, and take no room if the file is sparse."""
-        info = FileZeroDataInformation(file_offset=offset, beyond_final_zero=offset + length)
+        info = SetZeroDataRequest(offset, offset + length)
         await self.ioctl(FsctlCode.SET_ZERO_DATA, info.encode(), room=0)
 
     async def allocated_ranges(self, offset: int, length: int) -> list[tuple[int, int]]:
@@ -206,12 +207,12 @@ class File:
         end = offset + length
         ranges: list[tuple[int, int]] = []
         while offset < end:
-            asked = FileAllocatedRangeBuffer(file_offset=offset, length=end - offset)
+            asked = encode_allocated_ranges([AllocatedRange(offset, end - offset)])
             (reply,) = await self._tree.exchange(
                 IoctlRequest(
                     ctl_code=FsctlCode.QUERY_ALLOCATED_RANGES,
                     file_id=self.file_id,
-                    input=asked.encode(),
+                    input=asked,
                     max_output_response=_RANGES_ROOM,
                     flags=IoctlFlags.IS_FSCTL,
                 ),

@@ -40,8 +40,8 @@ async def scan(
         create_options=CreateOptions.DIRECTORY_FILE,
         name=path,
     )
-    requests = (create, _query(FILE_ID_RELATED, pattern, room), _query(FILE_ID_RELATED, pattern, _SECOND_ROOM))
-    opened, *queries = await tree.exchange(*requests, what=what, passes=_FINISHED)
+    first, second = (_query(FILE_ID_RELATED, pattern, size) for size in (room, _SECOND_ROOM))
+    opened, *queries = await tree.exchange(create, first, second, what=what, passes=_FINISHED)
     file_id = CreateResponse.decode_untrusted(opened.message).file_id
     try:
         while True:

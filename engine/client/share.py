@@ -53,13 +53,14 @@ from engine.wire.io import (
     WriteRequest,
     WriteResponse,
 )
-from engine.wire.ioctl import FsctlCode, SrvSnapshotArray
+from engine.wire.ioctl import FsctlCode, SnapshotsResponse
 from engine.wire.primitives import FILE_ID_RELATED, Buffer
 from engine.wire.query import QueryInfoRequest, QueryInfoResponse
 
 _ATTRIBUTES: Final = Access.READ_ATTRIBUTES | Access.SYNCHRONIZE
 _CLOSE: Final = CloseRequest(file_id=FILE_ID_RELATED)
 _QUERY_ALL: Final = query_all(FILE_ID_RELATED)
+_NO_OPTIONS: Final = CreateOptions(0)
 _VOLUME_ROOM: Final = 64
 _SNAPSHOT_ROOM: Final = 65536
 
@@ -140,7 +141,7 @@ class Share:
         *,
         access: Access = Access.READ,
         disposition: Disposition = Disposition.OPEN,
-        options: CreateOptions = CreateOptions(0),
+        options: CreateOptions = _NO_OPTIONS,
         attributes: FileAttributes = FileAttributes.NORMAL,
         share_access: ShareAccess = SHARE_ALL,
     ) -> File:
@@ -220,7 +221,7 @@ class Share:
         await self._change(path, access, kind | CreateOptions.OPEN_REPARSE_POINT, steps, f"delete {path}")
 
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
-        """Rename within the share (one round trip); `AlreadyExists` if `target` is there and not to be replaced."""
+        """Rename within the share (one round trip); without `replace` a taken name is `AlreadyExists`."""
         steps: list[SetInfo] = [FileRenameInformation(file_name=target, replace_if_exists=replace)]
         access = Access.DELETE | _ATTRIBUTES
         await self._change(
@@ -361,7 +362,7 @@ class Share:
         )
         _, reply, _ = await self._tree.exchange(create, query, _CLOSE, what="list the snapshots")
         output = memoryview(IoctlResponse.decode_untrusted(reply.message).output)
-        return list(SrvSnapshotArray.decode_untrusted(output).snapshots)
+        return list(SnapshotsResponse.decode_untrusted(output).snapshots)
 
     async def echo(self) -> None:
         """One round trip to the server and back."""

@@ -13,11 +13,25 @@ from engine.errors import NtStatusError, RemoteProtocolError, error_from_status
 from engine.proto.inflight import Reply, Request
 from engine.wire.constants import Command, ShareFlags, ShareType
 from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
+from engine.wire.io import FlushRequest, IoctlRequest, ReadRequest, WriteRequest
 from engine.wire.primitives import FILE_ID_RELATED, FileId
+from engine.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
 from engine.wire.tree import TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
 
-_CARRIES_DATA_ALL_THE_SAME: Final = frozenset({Command.QUERY_INFO, Command.IOCTL, Command.READ})
+_CARRY_WHAT_FITTED: Final = frozenset({Command.QUERY_INFO, Command.IOCTL, Command.READ})
 """Commands whose reply to STATUS_BUFFER_OVERFLOW is their usual one, with what fitted."""
+
+_ON_A_FILE: Final = (
+    CloseRequest,
+    FlushRequest,
+    IoctlRequest,
+    QueryDirectoryRequest,
+    QueryInfoRequest,
+    ReadRequest,
+    SetInfoRequest,
+    WriteRequest,
+)
+"""What may follow a CREATE in a compound."""
 
 _Response = TypeVar("_Response", covariant=True)
 
@@ -63,7 +77,7 @@ class Tree:
             status = reply.header.status
             if status == ntstatus.STATUS_SUCCESS or status in passes:
                 continue
-            if status == ntstatus.STATUS_BUFFER_OVERFLOW and reply.header.command in _CARRIES_DATA_ALL_THE_SAME:
+            if status == ntstatus.STATUS_BUFFER_OVERFLOW and reply.header.command in _CARRY_WHAT_FITTED:
                 continue
             self._close_leftover(requests, replies)
             raise _failed(status, what, index, replies)
@@ -114,10 +128,9 @@ class Tree:
 
 
 def _with_file_id(request: Request, file_id: FileId) -> Request:
-    if getattr(request, "file_id", None) != FILE_ID_RELATED:
-        return request
-    assert dataclasses.is_dataclass(request) and not isinstance(request, type)
-    return dataclasses.replace(request, file_id=file_id)
+    if isinstance(request, _ON_A_FILE) and request.file_id == FILE_ID_RELATED:
+        return dataclasses.replace(request, file_id=file_id)
+    return request
 
 
 def _failed(status: int, what: str, index: int, replies: Sequence[Reply]) -> NtStatusError:
@@ -137,7 +150,7 @@ async def connect_tree(session: Session, path: str) -> Tree:
     response = TreeConnectResponse.decode_untrusted(reply.message)
     if response.share_flags & ShareFlags.ENCRYPT_DATA and session.state.sealer is None:
         raise RemoteProtocolError(
-            "the share demands encryption, but client and server have no cipher in common or the session is a guest's"
+            "the share demands encryption, but this session has no key or no cipher for it"
         )
     if response.share_type not in (ShareType.DISK, ShareType.PIPE):
         raise RemoteProtocolError(f"{path} is a printer, not a folder: name another share")

@@ -61,7 +61,7 @@ class CreditLedger:
         if attainable >= wanted:
             return 0
         if attainable < minimum and not self.outstanding:
-            raise RemoteProtocolError(f"the server granted {self.available} credits where {minimum} are needed")
+            raise RemoteProtocolError(f"the server granted {self.available} credits, {minimum} are needed")
         return room if room >= max(minimum, attainable) else 0
 
     def spend(self, charge: int) -> None:

@@ -156,7 +156,7 @@ class Machine:
         self.statistics.bytes_received += length
         frame = buffer[:length]
         sealed_by: SessionState | None = None
-        if frame[:4] == TRANSFORM_PROTOCOL_ID:
+        if bytes(frame[:4]) == TRANSFORM_PROTOCOL_ID:
             frame, sealed_by = self._unseal(buffer, length)
         events: list[Event] = []
         for message in split_compound_untrusted(frame):
@@ -246,7 +246,7 @@ class Machine:
             self.statistics.unknown_replies += 1
             return
         if header.command != slot.request.COMMAND:
-            raise RemoteProtocolError(f"a {slot.request.COMMAND.name} was answered by command {header.command}")
+            raise RemoteProtocolError(f"{slot.request.COMMAND.name} was answered by command {header.command}")
         self._check_protection(slot, header, message, sealed_by)
         self.credits.bank(header.credits, slot.owed)
         slot.owed = 0

@@ -333,6 +333,7 @@ class FileAllInformation:
     """Everything at once, flattened from its nine parts ([MS-FSCC] 2.4).
 
     Times are FILETIMEs; `file_name` is the path from the share's root, or what the server makes of it.
+    It is as much as there is: a server cuts it where it is asked for less (STATUS_BUFFER_OVERFLOW).
     """
 
     INFORMATION_CLASS: ClassVar[int] = FileInformationClass.FileAllInformation
@@ -388,6 +389,8 @@ class FileAllInformation:
          directory, index_number, ea_size, access, position, mode, alignment, name_length) = fields
         # fmt: on
         sizes_checked(what, allocation, end_of_file)
+        available = (len(view) - cls._LAYOUT.size) & ~1
+        name = slice_checked(view, cls._LAYOUT.size, min(name_length, available), what)
         return cls(
             created,
             accessed,
@@ -405,7 +408,7 @@ class FileAllInformation:
             position,
             mode,
             alignment,
-            decode_utf16_untrusted(slice_checked(view, cls._LAYOUT.size, name_length, what)),
+            decode_utf16_untrusted(name),
         )
 
 

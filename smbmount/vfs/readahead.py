@@ -99,6 +99,7 @@ class ReadAhead:
         self._chunks: deque[Chunk] = deque()
         self._running: set[Chunk] = set()
         self._window = 0
+        self._grow_at = 0
         self._expected = 0
 
     async def read(self, offset: int, length: int, size: int) -> memoryview | bytes:
@@ -106,16 +107,16 @@ class ReadAhead:
 
         Raises what the engine raises for that range.
         """
+        end = offset + length
         if not self._covers(offset) and not self._start(offset, length, size):
             self.drop()
-            self._expected = offset + length
+            self._expected = end
             return await self._file.read_at(offset, length)
-        end = min(offset + length, max(size, offset))
-        self._extend(end, size)
-        pieces = [chunk for chunk in self._chunks if chunk.offset < end and offset < chunk.end]
-        self._expected = max(self._expected, offset + length)
+        self._extend(min(end, size), size)
+        chunks = [chunk for chunk in self._chunks if chunk.offset < end and offset < chunk.end]
+        self._expected = max(self._expected, end)
         self._trim(offset)
-        return await self._collect(pieces, offset, offset + length)
+        return await self._collect(chunks, offset, min(end, size))
 
     def drop(self) -> None:
         """Forget all that was fetched: it may be outdated, or is not wanted any more."""
@@ -142,19 +143,26 @@ class ReadAhead:
             return False
         if self._chunks and self._chunks[-1].end != offset:
             self.drop()
+        self._budget.touch(self)
+        self._grow_at = offset + length + 1
         return self._append(offset, self._boundary(offset, max(length, FIRST_WINDOW), size))
 
     def _boundary(self, offset: int, length: int, size: int) -> int:
-        """The end of a chunk of about `length` bytes at `offset`."""
-        end = (offset + min(length, self._chunk)) // GRAIN * GRAIN
-        return min(max(end, offset // GRAIN * GRAIN + GRAIN), size)
+        """The end of a chunk of about `length` bytes at `offset`: a multiple of a power of two."""
+        length = max(min(length, self._chunk), GRAIN)
+        unit = 1 << (length.bit_length() - 1)
+        end = (offset + length) // unit * unit
+        if end <= offset:
+            end = offset // GRAIN * GRAIN + GRAIN
+        return min(end, size)
 
     def _extend(self, end: int, size: int) -> None:
-        """Grow the window and fetch what is ahead of a reader who wants everything before `end`."""
-        frontier = self._chunks[-1].end
-        if end * 2 > self._chunks[0].offset + frontier:
-            self._window = min(max(self._window * 2, FIRST_WINDOW), MAX_WINDOW)
+        """Fetch what is ahead of a reader who wants everything before `end`, and further each time."""
         self._budget.touch(self)
+        if end >= self._grow_at:
+            self._window = min(max(self._window * 2, FIRST_WINDOW), MAX_WINDOW)
+            self._grow_at = end + self._window // 4
+        frontier = self._chunks[-1].end
         step = min(self._chunk, max(self._window // 4, GRAIN))
         while frontier < size and (frontier < end or frontier + step <= end + self._window):
             if not self._append(frontier, self._boundary(frontier, step, size)):
@@ -193,13 +201,16 @@ class ReadAhead:
         position = start
         for chunk in chunks:
             await chunk.done.wait()
-            if chunk.error is not None or position < chunk.offset:
-                break
-            piece = chunk.data[position - chunk.offset : end - chunk.offset]
-            pieces.append(piece)
-            position += len(piece)
+            if chunk.error is not None:
+                if chunk.scope.cancel_called:
+                    break
+                self.drop()
+                raise chunk.error
+            pieces.append(chunk.data[position - chunk.offset : end - chunk.offset])
+            position += len(pieces[-1])
             if len(chunk.data) < chunk.length:
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        else:
-            ...
-        raise NotImplementedError
+                self.drop()
+                end = position
+        if position < end:
+            pieces.append(await self._file.read_at(position, end - position))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -136,19 +136,28 @@ class SambaServer:
                 raise HarnessError(f"smbd did not start on port {self.port}:\n{self.log_text()[-4000:]}")
 
     def stop_service(self) -> None:
-        """End smbd and every process of its group, connections included; the folders stay."""
+        """End smbd and every process it started, connections included; the folders stay."""
         process, self._process = self._process, None
         if process is None:
             return
+        # Until the leader is reaped, its id and that of its group cannot be anyone else's; Popen's own
+        # methods would reap it on the way.
+        if process.returncode is None:
+            os.kill(process.pid, signal.SIGTERM)
+            if not _wait_until(lambda: _has_exited(process.pid), _STOP_DEADLINE):
+                os.kill(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         if process.stdin is not None:
             process.stdin.close()
-        process.terminate()
-        # The group is signalled while its leader is not reaped yet: until then its id cannot be anyone else's.
-        if not _wait_until(lambda: _has_exited(process.pid), _STOP_DEADLINE):
-            process.kill()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        self._end_rpc_helper()
+
+    def _end_rpc_helper(self) -> None:
+        """End samba-dcerpcd, which smbd starts on demand and which leaves its process group."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            pid = int((self.base / "pid" / "samba-dcerpcd.pid").read_text())
+            if os.fsencode(self.conf) in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.killpg(pid, signal.SIGKILL)
 
     # What it is
 
@@ -341,7 +350,7 @@ _DEFAULT_SHARE_OPTIONS: Final[Mapping[str, str]] = {
 def _binary(name: str) -> str:
     path = shutil.which(name, path=_BINARY_PATH)
     if path is None:
-        raise HarnessError(f"{name} is not installed; run scripts/test once, or: apt-get install samba smbclient")
+        raise HarnessError(f"{name} is not installed: run scripts/test, or apt-get install samba smbclient")
     return path
 
 

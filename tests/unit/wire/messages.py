@@ -253,9 +253,18 @@ _headers: Final = st.one_of(
     ),
 )
 
+def message_from_hex(body: str) -> memoryview:
+    """Return a message: an empty header and the body that a test wrote down field by field."""
+    return memoryview(HEADER + bytes.fromhex(body))
+
+
 CASES: Final = [
     _bare("Header", Header.decode_untrusted, _headers),
-    _bare("TransformHeader", TransformHeader.decode_untrusted, st.builds(TransformHeader, keys, keys, u32, u64)),
+    _bare(
+        "TransformHeader",
+        TransformHeader.decode_untrusted,
+        st.builds(TransformHeader, keys, keys, u32, u64),
+    ),
     _bare(
         "SymbolicLinkErrorResponse",
         SymbolicLinkErrorResponse.decode_untrusted,

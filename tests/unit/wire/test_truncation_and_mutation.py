@@ -26,7 +26,7 @@ def _decodes_or_refuses(decode: Callable[[memoryview], object], data: bytes) -> 
 
 
 @over_all_messages
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=50, deadline=None, database=None)
 @given(data=st.data())
 def test_decoding_undoes_encoding(case: Case, data: st.DataObject) -> None:
     value, encoded = data.draw(case.examples)
@@ -44,7 +44,7 @@ def test_every_prefix_decodes_or_is_refused(case: Case, data: st.DataObject) -> 
 
 
 @over_all_messages
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=50, deadline=None, database=None)
 @given(
     data=st.data(),
     changes=st.lists(

@@ -1,0 +1,130 @@
+"""The kernel's side of the mount, by pyfuse3: on the mount table, serving requests, off it again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pyfuse3
+import trio
+
+from smbmount.explain import one_line
+from smbmount.failures import ExitCode, MountFailure
+from smbmount.mounttable import FUSE_TYPE, detach, topmost_mount
+from smbmount.operations import Operations
+from smbmount.plan import Plan, fuse_options
+from smbmount.vfs.filesystem import FileSystem
+
+logger = logging.getLogger(__name__)
+
+READ_AHEAD_KIB: Final = 1024
+"""FUSE's largest request; the kernel's own default of 128 halves the speed of cached reads."""
+
+_SYNC_SECONDS: Final = 10.0
+
+
+class _AnnouncingOperations(Operations):
+    """Tells when the kernel has shaken hands, which is when the mount begins to answer."""
+
+    def __init__(self, filesystem: FileSystem, timeout: float, initialised: trio.Event) -> None:
+        super().__init__(filesystem, timeout)
+        self._initialised = initialised
+
+    def init(self) -> None:
+        super().init()
+        self._initialised.set()
+
+
+class FuseMount:
+    """One mount. pyfuse3 keeps its session in globals, so there is one per process."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.initialised = trio.Event()
+        """Set in the step in which the kernel's first request is answered."""
+        self._mountpoint = plan.mountpoint
+        self._options = fuse_options(plan)
+        self._timeout = plan.options.timeout
+        self._device: str | None = None
+        self._open = False
+
+    def open(self, filesystem: FileSystem) -> None:
+        """Put the mount on the table; raises `MountFailure`. `main` has to run for it to answer."""
+        operations = _AnnouncingOperations(filesystem, self._timeout, self.initialised)
+        with _stderr_captured() as said:
+            try:
+                pyfuse3.init(operations, self._mountpoint, self._options)
+            except RuntimeError:
+                raise _refused(self._mountpoint, said()) from None
+        self._open = True
+        entry = topmost_mount(self._mountpoint)
+        self._device = None if entry is None else entry.device
+
+    async def main(self) -> None:
+        """Serve requests until the mount is gone, or `terminate` is called."""
+        await pyfuse3.main()
+
+    def terminate(self) -> None:
+        """Take no more requests: `main` returns when those at work are done."""
+        pyfuse3.terminate()
+
+    async def write_pages_out(self) -> None:
+        """Have the kernel write out what programs have changed through memory maps; a bounded wait.
+
+        Another process asks for it: one that waits for its own mount could not be killed any more.
+        """
+        sync = await trio.lowlevel.open_process(["sync", "-f", self._mountpoint], stderr=subprocess.DEVNULL)
+        with trio.move_on_after(_SYNC_SECONDS):
+            await sync.wait()
+        if sync.returncode is None:
+            logger.error("pages of memory maps could not be written out within %g s", _SYNC_SECONDS)
+            sync.kill()
+
+    def raise_read_ahead(self) -> None:
+        """Let the kernel read ahead in large requests; only root may, and failing is no error."""
+        try:
+            with open(f"/sys/class/bdi/{self._device}/read_ahead_kb", "w", encoding="ascii") as file:
+                file.write(str(READ_AHEAD_KIB))
+        except OSError as error:
+            logger.info("the kernel's read-ahead stays as it is: %s", error.strerror)
+
+    def close(self) -> None:
+        """Take the mount off the table, in use or not; a second call does nothing."""
+        if not self._open:
+            return
+        self._open = False
+        pyfuse3.close(unmount=True)
+        # libfuse leaves a mount whose connection was aborted through /sys on the table.
+        entry = topmost_mount(self._mountpoint)
+        if entry is not None and entry.type == FUSE_TYPE and entry.device == self._device:
+            try:
+                detach(self._mountpoint)
+            except OSError as error:
+                logger.error("cannot take %s off the mount table: %s", self._mountpoint, error.strerror)
+
+
+def _refused(mountpoint: str, said: str) -> MountFailure:
+    if not os.path.exists("/dev/fuse"):
+        return MountFailure("there is no /dev/fuse: load the kernel's module fuse", ExitCode.SYSTEM)
+    if os.geteuid() and shutil.which("fusermount3") is None:
+        return MountFailure("there is no fusermount3: install the package fuse3", ExitCode.SYSTEM)
+    reason = one_line(said) or "no reason was given"
+    return MountFailure(f"FUSE cannot mount on {mountpoint}: {reason}", ExitCode.SYSTEM)
+
+
+@contextlib.contextmanager
+def _stderr_captured() -> Iterator[Callable[[], str]]:
+    """Catch what libfuse and fusermount3 write to stderr, so that a failure stays one line."""
+    caught = os.memfd_create("stderr")
+    saved = os.dup(2)
+    os.dup2(caught, 2)
+    try:
+        yield lambda: os.pread(caught, 4096, 0).decode("utf-8", "replace")
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(caught)

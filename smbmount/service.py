@@ -1,0 +1,223 @@
+"""The life of a mount: connect, mount, serve, and unwind in order whatever ends it.
+
+Order of unwinding: written data goes out, files are closed, the session is logged off, and the mount
+leaves the table last, so that whoever sees it gone knows that everything is on the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final, NoReturn, Protocol
+
+import trio
+
+import engine
+from engine import ConnectConfig, Credentials, Share, SmbError, Unc
+from smbmount import plan as plans
+from smbmount.explain import explain, explain_prefix
+from smbmount.failures import ExitCode, MountFailure
+from smbmount.fusemount import FuseMount
+from smbmount.plan import Plan
+from smbmount.sdnotify import notify
+from smbmount.vfs.filesystem import FileSystem
+
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS: Final = 10.0
+"""The kernel's first request is there before the mount call returns; only a broken kernel is late."""
+
+REQUESTS_SECONDS: Final = 5.0
+FLUSH_SECONDS: Final = 45.0
+LOGOFF_SECONDS: Final = 10.0
+"""With the kernel's own pages, the parts of a stop stay below the 90 s that systemd waits before it kills."""
+
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class KernelMount(Protocol):
+    """What the service needs of the kernel; `smbmount.fusemount.FuseMount` is the real one."""
+
+    initialised: trio.Event
+
+    def open(self, filesystem: FileSystem) -> None: ...
+
+    async def main(self) -> None: ...
+
+    def terminate(self) -> None: ...
+
+    async def write_pages_out(self) -> None: ...
+
+    def raise_read_ahead(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What lies around the service: the network, the kernel, and the end of the process."""
+
+    connect: Callable[[Unc, Credentials, ConnectConfig], AbstractAsyncContextManager[Share]] = engine.connect
+    mount: Callable[[Plan], KernelMount] = FuseMount
+    quit_now: Callable[[int], NoReturn] = os._exit
+
+
+class Service:
+    """One mount from the first packet to the last. `run` is called once."""
+
+    def __init__(self, plan: Plan, ready: Callable[[], None], backend: Backend | None = None) -> None:
+        self._plan = plan
+        self._ready = ready
+        self._backend = backend or Backend()
+        self._mount = self._backend.mount(plan)
+        self._whole = trio.CancelScope()
+        self._requests = trio.CancelScope()
+        self._failure: MountFailure | None = None
+        self._serving = False
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Serve until the mount is unmounted or a signal comes; calls `ready` once the mount answers.
+
+        Raises `MountFailure` if there never was a mount, or if written data was lost at the end.
+        """
+        try:
+            with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._obey, signals, nursery)
+                    await self._connect_and_serve()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._mount.close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _connect_and_serve(self) -> None:
+        plan = self._plan
+        try:
+            with self._whole:
+                async with self._backend.connect(
+                    plan.unc, plans.credentials(plan.login), plans.connect_config(plan)
+                ) as share:
+                    await self._serve(share)
+        except* SmbError as group:
+            error = _first_leaf(group)
+            assert isinstance(error, SmbError)
+            self._fail(explain(error, plan))
+        except* MountFailure as group:
+            failure = _first_leaf(group)
+            assert isinstance(failure, MountFailure)
+            self._fail(failure)
+        if self._serving or self._failure is not None:
+            return
+        if self._stopping:
+            self._failure = MountFailure(f"interrupted, {plan.source} is not mounted", ExitCode.INTERRUPTED)
+        else:
+            self._failure = MountFailure(
+                f"cannot mount {plan.source}: the server did not answer within "
+                f"{plan.options.timeout:g} s; give it longer with timeout="
+            )
+
+    def _fail(self, failure: MountFailure) -> None:
+        """Before the mount is there the first failure is what the user is told; later ones are logged."""
+        if self._serving or self._failure is not None:
+            logger.error("%s", failure)
+        else:
+            self._failure = failure
+
+    async def _serve(self, share: Share) -> None:
+        self._whole.deadline = trio.current_time() + self._plan.options.timeout
+        await self._check_prefix(share)
+        async with trio.open_nursery() as tasks:
+            filesystem = FileSystem(share, plans.filesystem_config(self._plan), tasks)
+            await filesystem.start()
+            self._mount.open(filesystem)
+            try:
+                await self._serve_requests(share)
+            finally:
+                await self._shut_down(filesystem)
+                self._whole.deadline = trio.current_time() + LOGOFF_SECONDS
+            tasks.cancel_scope.cancel()
+
+    async def _check_prefix(self, share: Share) -> None:
+        if not self._plan.prefix:
+            return
+        try:
+            found = await share.stat(self._plan.prefix)
+        except SmbError as error:
+            raise explain_prefix(error, self._plan) from error
+        if not found.is_directory:
+            folder = self._plan.prefix.replace("\\", "/")
+            raise MountFailure(
+                f"cannot mount {self._plan.source}: {folder!r} is a file: give a folder of the share"
+            )
+
+    async def _serve_requests(self, share: Share) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._announce, share)
+            with self._requests:
+                await self._mount.main()
+            nursery.cancel_scope.cancel()
+
+    async def _announce(self, share: Share) -> None:
+        with trio.move_on_after(HANDSHAKE_SECONDS):
+            await self._mount.initialised.wait()
+        if not self._mount.initialised.is_set():
+            self._fail(MountFailure("the kernel never began to use the mount", ExitCode.SYSTEM))
+            self._mount.terminate()
+            return
+        self._mount.raise_read_ahead()
+        self._serving = True
+        self._whole.deadline = math.inf
+        status = f"{self._plan.source} is mounted on {self._plan.mountpoint}"
+        logger.info("%s (%s)", status, share.description)
+        notify("READY=1", f"STATUS={status}")
+        self._ready()
+
+    async def _shut_down(self, filesystem: FileSystem) -> None:
+        """Bring everything written to the server; shielded, as this must happen whatever ended the mount."""
+        notify("STOPPING=1", f"STATUS=writing to {self._plan.source} what is left")
+        with trio.move_on_after(FLUSH_SECONDS, shield=True) as scope:
+            try:
+                await filesystem.shutdown()
+            except (SmbError, OSError) as error:
+                self._lose(str(error))
+        if scope.cancelled_caught:
+            self._lose(f"the server did not take it within {FLUSH_SECONDS:g} s")
+
+    def _lose(self, why: str) -> None:
+        self._failure = MountFailure(
+            f"not everything could be written to {self._plan.source}: {why}", ExitCode.SYSTEM
+        )
+        logger.error("%s", self._failure)
+
+    async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+        """The first signal stops in order, the second at once."""
+        async for number in signals:
+            logger.info("%s received", signal.Signals(number).name)
+            if self._stopping:
+                self._mount.close()
+                self._backend.quit_now(ExitCode.INTERRUPTED)
+            self._stopping = True
+            if self._serving:
+                nursery.start_soon(self._stop)
+            else:
+                self._whole.cancel()
+
+    async def _stop(self) -> None:
+        await self._mount.write_pages_out()
+        self._requests.deadline = trio.current_time() + REQUESTS_SECONDS
+        self._mount.terminate()
+
+
+def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error in a group of groups, as nurseries wrap them."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

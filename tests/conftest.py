@@ -1,0 +1,87 @@
+"""What all tests share: the quick switch, a hard deadline, no undeclared warnings, throw-away servers."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.factories import SambaFactory
+from tests.support.logcheck import ExpectedWarnings, collected_warnings
+from tests.support.samba import SambaServer
+from tests.support.watchdog import DEFAULT_SECONDS, hard_deadline
+
+_SLOW_FOLDERS: Final = ("integration", "mount", "benchmarks")
+_REPORT_FD: Final = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="only what needs no server and no mount (tests/unit, tests/fuzz)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "deadline(seconds): this test may take so long before it is killed")
+    config.addinivalue_line(
+        "markers", "expected_warnings(*patterns): log records that this test has to bring about"
+    )
+    config.stash[_REPORT_FD] = os.dup(2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[_REPORT_FD])
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    quick: bool = config.getoption("--quick")
+    here = Path(__file__).parent
+    return True if quick and collection_path in [here / name for name in _SLOW_FOLDERS] else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    marker = item.get_closest_marker("deadline")
+    seconds = float(marker.args[0]) if marker else DEFAULT_SECONDS
+    with hard_deadline(seconds, item.nodeid, item.config.stash[_REPORT_FD]):
+        return (yield)
+
+
+@pytest.fixture(autouse=True)
+def expected_warnings(request: pytest.FixtureRequest) -> Iterator[ExpectedWarnings]:
+    """Fails the test for warnings of our loggers that neither this fixture nor the marker announced."""
+    with collected_warnings() as expected:
+        for marker in request.node.iter_markers("expected_warnings"):
+            expected.require(*marker.args)
+        yield expected
+    if complaints := expected.complaints():
+        pytest.fail("\n".join(complaints), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def samba() -> Iterator[SambaServer]:
+    """The default server: one share "data" that its user may read and write. Do not restart it."""
+    with SambaServer() as server:
+        yield server
+        assert "PANIC" not in server.log_text(), server.log_text()
+
+
+@pytest.fixture
+def samba_factory() -> Iterator[SambaFactory]:
+    """Starts servers of the test's own, which it may stop, restart and freeze as it likes."""
+    with ExitStack() as stack:
+        yield SambaFactory(stack)
+
+
+@pytest.fixture
+def share_path(samba: SambaServer) -> Path:
+    """A new folder inside the default server's share "data", owned by the server's user."""
+    path = samba.share_path() / uuid.uuid4().hex[:12]
+    path.mkdir()
+    samba.adopt(path)
+    return path

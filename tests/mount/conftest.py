@@ -1,0 +1,34 @@
+"""Mounts for the tests of this folder, made by the real command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.factories import MountFactory
+from tests.support.mounting import Mount
+from tests.support.samba import SambaServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fuse() -> None:
+    """These tests are never skipped: without FUSE they say nothing about a mount."""
+    if not os.path.exists("/dev/fuse"):
+        pytest.fail("/dev/fuse is missing: load the kernel module fuse (modprobe fuse)", pytrace=False)
+
+
+@pytest.fixture
+def mount_factory(tmp_path: Path) -> Iterator[MountFactory]:
+    """Mounts as often as a test likes; what it made is unmounted and checked when the test ends."""
+    with ExitStack() as stack:
+        yield MountFactory(stack, tmp_path)
+
+
+@pytest.fixture
+def mount(mount_factory: MountFactory, samba: SambaServer, share_path: Path) -> Mount:
+    """A mount of `share_path`, with the default options."""
+    return mount_factory(samba, folder=share_path.name)
