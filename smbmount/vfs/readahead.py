@@ -211,6 +211,7 @@ class ReadAhead:
             if len(chunk.data) < chunk.length:
                 self.drop()
                 end = position
+                break
         if position < end:
             pieces.append(await self._file.read_at(position, end - position))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

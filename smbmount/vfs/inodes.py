@@ -1,0 +1,371 @@
+"""Inodes and names: what the kernel knows, and how it maps to the server's files.
+
+An inode's identity never changes: the server's file id where ids are to be trusted, else a number of
+our own. Names (dentries) hang off it and may change; a path is computed by walking from a name to
+the root, so that a renamed folder takes its subtree along.
+
+Invariants: `dentry.parent.children[dentry.name] is dentry` and `dentry in dentry.inode.names`; an inode
+is in the table while the kernel counts a look-up, a handle is open or a child is known. Nothing in this
+module awaits, so look-up counts and table always change in one step.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from engine import FileStat
+
+from .attributes import DIRECTORY
+from .errors import PosixError
+from .handles import FileHandle
+from .names import fold, join
+
+if TYPE_CHECKING:
+    from .directories import DirectoryHandle
+    from .listings import Listing
+    from .writebehind import WriteBehind
+
+ROOT_NUMBER: Final = 1
+"""FUSE's number for the root."""
+FIRST_OWN_NUMBER: Final = 1 << 63
+"""Numbers of our own: servers rarely give ids up there, and a collision is stepped over."""
+_UNUSABLE_IDS: Final = frozenset((0, 1, (1 << 64) - 1))
+"""0 and all ones mean "no id" ([MS-FSCC] 2.1.9), 1 is FUSE's root."""
+_SAME_CREATION_NS: Final = 2_000_000_000
+"""File systems use the ids of deleted files again; a creation time that is this far off tells. Less
+is the rounding of servers that keep it in seconds."""
+
+
+class Inode:
+    """A file, folder or symbolic link.
+
+    `fresh_until` is the end of the attributes' validity, in trio's clock. `version` counts our own
+    changes, so that an answer asked for before one is not taken for the truth after it. `stale` says
+    that our own writes changed the server's times, which only the server knows.
+    """
+
+    __slots__ = (
+        "children",
+        "directory_handles",
+        "file_id",
+        "fresh_until",
+        "handles",
+        "kind",
+        "listing",
+        "misses",
+        "names",
+        "number",
+        "numbers",
+        "open_version",
+        "stale",
+        "stat",
+        "target",
+        "unlinked",
+        "version",
+        "writes",
+    )
+
+    def __init__(self, number: int, kind: int, file_id: int, stat: FileStat) -> None:
+        self.number = number
+        self.numbers = [number]
+        self.kind = kind
+        self.file_id = file_id
+        self.stat = stat
+        self.fresh_until = 0.0
+        self.version = 0
+        self.stale = False
+        self.unlinked = False
+        self.names: list[Dentry] = []
+        self.children: dict[bytes, Dentry] = {}
+        self.handles: list[FileHandle] = []
+        self.directory_handles: list[DirectoryHandle] = []
+        self.writes: WriteBehind | None = None
+        self.target: bytes | None = None
+        self.listing: Listing | None = None
+        self.misses: list[float] = []
+        self.open_version: tuple[int, int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Inode {self.number:#x} {[dentry.name for dentry in self.names]}>"
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there is data that the server does not have yet."""
+        return self.writes is not None and self.writes.dirty > 0
+
+    @property
+    def links(self) -> int:
+        """`st_nlink`: the server's count, or, where a listing did not tell it, the names that we know."""
+        if self.unlinked:
+            return 0
+        if self.kind == DIRECTORY:
+            return 1
+        return self.stat.number_of_links or self.known_names()
+
+    def known_names(self) -> int:
+        """How many different names we know of it, at least 1."""
+        return sum(dentry.number == self.number for dentry in self.names) or 1
+
+    def validity(self, now: float) -> float:
+        """The seconds for which the attributes may still be used, here and in the kernel."""
+        return 0.0 if self.stale or self.is_dirty else max(0.0, self.fresh_until - now)
+
+    def expire(self) -> None:
+        """The attributes have to be asked for again."""
+        self.fresh_until = 0.0
+
+    def touch(self) -> None:
+        """We have changed it: answers under way are outdated."""
+        self.version += 1
+
+    def update(self, stat: FileStat, version: int, fresh_until: float) -> None:
+        """Take the server's answer to a question asked when `self.version` was `version`."""
+        if version != self.version:
+            return
+        if self.is_dirty:
+            stat.size = max(stat.size, self.stat.size)
+        else:
+            self.stale = False
+        if not stat.number_of_links:
+            stat.number_of_links = self.stat.number_of_links
+        self.stat = stat
+        self.fresh_until = max(fresh_until, self.fresh_until)
+
+    def update_from_listing(self, stat: FileStat, fresh_until: float) -> None:
+        """Take a listing's attributes, unless we know better: servers update them late while a file is open
+        for writing, and they have no link counts."""
+        if fresh_until <= self.fresh_until or self.stale or any(handle.writable for handle in self.handles):
+            return
+        stat.number_of_links = self.stat.number_of_links
+        self.stat = stat
+        self.fresh_until = fresh_until
+
+    def ancestors(self) -> Iterator[Inode]:
+        """The folder itself and all folders above it, through every name."""
+        yield self
+        for dentry in self.names:
+            yield from dentry.parent.ancestors()
+
+    def depth(self) -> int:
+        """The least number of folders above it inside the mount, its own name not counted."""
+        return min((dentry.parent.depth() + 1 for dentry in self.names), default=0)
+
+
+class Dentry:
+    """A name in a folder. `number` is what the kernel calls the inode under this name."""
+
+    __slots__ = ("fresh_until", "inode", "name", "number", "parent", "smb_name")
+
+    def __init__(
+        self, parent: Inode, name: bytes, smb_name: str, inode: Inode, number: int, fresh_until: float
+    ) -> None:
+        self.parent = parent
+        self.name = name
+        self.smb_name = smb_name
+        self.inode = inode
+        self.number = number
+        self.fresh_until = fresh_until
+
+
+class InodeTable:
+    """All inodes that are known, by number and by file id.
+
+    `prefix` is the SMB path of the root; `trust_file_ids` says whether the server's ids identify files.
+    """
+
+    def __init__(self, root: FileStat, *, prefix: str, trust_file_ids: bool) -> None:
+        self._prefix = prefix
+        self._trust_file_ids = trust_file_ids
+        self._by_number: dict[int, Inode] = {}
+        self._by_file_id: dict[int, Inode] = {}
+        self._lookups: dict[int, int] = {}
+        self._next_own = FIRST_OWN_NUMBER
+        self.root = Inode(ROOT_NUMBER, DIRECTORY, self._usable_id(root), root)
+        self._by_number[ROOT_NUMBER] = self.root
+        if self.root.file_id:
+            self._by_file_id[self.root.file_id] = self.root
+
+    def __getitem__(self, number: int) -> Inode:
+        try:
+            return self._by_number[number]
+        except KeyError:
+            raise PosixError(errno.ESTALE) from None
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __iter__(self) -> Iterator[Inode]:
+        return iter(dict.fromkeys(self._by_number.values()))
+
+    def path(self, inode: Inode) -> str:
+        """The SMB path below the share's root; `PosixError` ESTALE if no name is known any more."""
+        parts: list[str] = []
+        while inode.names:
+            dentry = inode.names[-1]
+            parts.append(dentry.smb_name)
+            inode = dentry.parent
+        if inode is not self.root:
+            raise PosixError(errno.ESTALE, "the file has no name any more")
+        if self._prefix:
+            parts.append(self._prefix)
+        return "\\".join(reversed(parts))
+
+    def child_path(self, parent: Inode, smb_name: str) -> str:
+        """The SMB path of a name in a folder."""
+        return join(self.path(parent), smb_name)
+
+    def identify(self, parent: Inode, stat: FileStat, kind: int, known: Inode | None) -> Inode:
+        """The inode of what the server calls `stat`; made if it is new.
+
+        `known` is the inode that the name had so far: where there are no ids, the name is the identity.
+        """
+        file_id = self._usable_id(stat)
+        inode = self._by_file_id.get(file_id) if file_id else None
+        if inode is not None and self._is_same(inode, stat, kind, parent):
+            return inode
+        if known is not None and known.kind == kind and not known.unlinked and not known.file_id:
+            if file_id and inode is None:
+                known.file_id = file_id
+                self._by_file_id[file_id] = known
+            if known.file_id == file_id:
+                return known
+        return self._new(stat, kind, file_id, shares_id=inode is not None and not self._yields(inode, kind))
+
+    def enter(
+        self, parent: Inode, name: bytes, smb_name: str, inode: Inode, fresh_until: float
+    ) -> Dentry:
+        """Record that `name` in `parent` is `inode`. A name that differs only by case from another of
+        the same inode gets a number of its own, so that the kernel lets it be renamed to that."""
+        dentry = parent.children.get(name)
+        if dentry is not None:
+            if dentry.inode is inode:
+                dentry.fresh_until = fresh_until
+                return dentry
+            self.remove(dentry)
+        number = inode.number
+        if inode.names and any(self._is_case_alias(other, parent, smb_name) for other in inode.names):
+            number = self._own_number()
+            self._by_number[number] = inode
+            inode.numbers.append(number)
+        dentry = Dentry(parent, name, smb_name, inode, number, fresh_until)
+        parent.children[name] = dentry
+        inode.names.append(dentry)
+        return dentry
+
+    def remove(self, dentry: Dentry) -> None:
+        """Forget a name."""
+        if dentry.parent.children.get(dentry.name) is dentry:
+            del dentry.parent.children[dentry.name]
+        if dentry in dentry.inode.names:
+            dentry.inode.names.remove(dentry)
+        self.discard_if_unused(dentry.inode)
+        self.discard_if_unused(dentry.parent)
+
+    def move(self, dentry: Dentry, parent: Inode, name: bytes, smb_name: str) -> Dentry:
+        """Give a name another name: the kernel keeps the inode's number. What had it before loses it."""
+        inode, number = dentry.inode, dentry.number
+        replaced = parent.children.get(name)
+        if replaced is not None and replaced is not dentry:
+            self.remove(replaced)
+        moved = Dentry(parent, name, smb_name, inode, number, dentry.fresh_until)
+        inode.names.append(moved)
+        parent.children.pop(name, None)
+        self.remove(dentry)
+        parent.children[name] = moved
+        return moved
+
+    def siblings(self, dentry: Dentry) -> list[Dentry]:
+        """The names of the same inode in the same folder that differ at most by case: one name to the server."""
+        key = fold(dentry.smb_name)
+        return [d for d in dentry.inode.names if d.parent is dentry.parent and fold(d.smb_name) == key]
+
+    def mark_unlinked(self, inode: Inode) -> None:
+        """The file's last name is gone: only open handles still reach it, and its id may be used again."""
+        inode.unlinked = True
+        if self._by_file_id.get(inode.file_id) is inode:
+            del self._by_file_id[inode.file_id]
+        for dentry in tuple(inode.names):
+            self.remove(dentry)
+
+    def add_lookup(self, number: int) -> None:
+        """The kernel has been told this number once more."""
+        self._lookups[number] = self._lookups.get(number, 0) + 1
+
+    def forget(self, number: int, count: int) -> None:
+        """The kernel forgets `count` look-ups of a number."""
+        left = self._lookups.get(number, 0) - count
+        if left > 0:
+            self._lookups[number] = left
+            return
+        self._lookups.pop(number, None)
+        inode = self._by_number.get(number)
+        if inode is None:
+            return
+        if number != inode.number:
+            inode.numbers.remove(number)
+            del self._by_number[number]
+            for dentry in [dentry for dentry in inode.names if dentry.number == number]:
+                self.remove(dentry)
+        self.discard_if_unused(inode)
+
+    def lookups(self, number: int) -> int:
+        """How often the kernel has been told a number."""
+        return self._lookups.get(number, 0)
+
+    def discard_if_unused(self, inode: Inode) -> None:
+        """Drop an inode that nobody needs any more, and the folders that were kept for it."""
+        if (
+            inode is self.root
+            or inode.children
+            or inode.handles
+            or inode.directory_handles
+            or inode.is_dirty
+            or any(number in self._lookups for number in inode.numbers)
+        ):
+            return
+        for number in inode.numbers:
+            if self._by_number.get(number) is inode:
+                del self._by_number[number]
+        if self._by_file_id.get(inode.file_id) is inode:
+            del self._by_file_id[inode.file_id]
+        names, inode.names = inode.names, []
+        for dentry in names:
+            if dentry.parent.children.get(dentry.name) is dentry:
+                del dentry.parent.children[dentry.name]
+            self.discard_if_unused(dentry.parent)
+
+    def _usable_id(self, stat: FileStat) -> int:
+        return stat.file_id if self._trust_file_ids and stat.file_id not in _UNUSABLE_IDS else 0
+
+    def _is_same(self, inode: Inode, stat: FileStat, kind: int, parent: Inode) -> bool:
+        if inode.kind != kind:
+            return False
+        if kind == DIRECTORY and inode in parent.ancestors():
+            return False
+        return bool(inode.handles) or abs(inode.stat.creation_ns - stat.creation_ns) <= _SAME_CREATION_NS
+
+    def _yields(self, inode: Inode, kind: int) -> bool:
+        """Whether an inode gives up its file id to a newcomer: not a folder above the newcomer."""
+        return inode.kind != DIRECTORY or kind != DIRECTORY
+
+    def _new(self, stat: FileStat, kind: int, file_id: int, *, shares_id: bool) -> Inode:
+        if shares_id:
+            file_id = 0
+        number = file_id if file_id and file_id not in self._by_number else self._own_number()
+        inode = Inode(number, kind, file_id, stat)
+        self._by_number[number] = inode
+        if file_id:
+            self._by_file_id[file_id] = inode
+        return inode
+
+    def _own_number(self) -> int:
+        while self._next_own in self._by_number:
+            self._next_own += 1
+        self._next_own += 1
+        return self._next_own - 1
+
+    @staticmethod
+    def _is_case_alias(other: Dentry, parent: Inode, smb_name: str) -> bool:
+        return other.parent is parent and other.smb_name != smb_name and fold(other.smb_name) == fold(smb_name)
