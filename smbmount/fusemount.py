@@ -13,11 +13,13 @@ from typing import Final
 import pyfuse3
 import trio
 
+from engine import Share
 from smbmount.explain import one_line
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.mounttable import FUSE_TYPE, detach, topmost_mount
 from smbmount.operations import Operations
 from smbmount.plan import Plan, fuse_options
+from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
 
 logger = logging.getLogger(__name__)
@@ -52,8 +54,13 @@ class FuseMount:
         self._device: str | None = None
         self._open = False
 
-    def open(self, filesystem: FileSystem) -> None:
-        """Put the mount on the table; raises `MountFailure`. `main` has to run for it to answer."""
+    async def open(self, share: Share, config: FileSystemConfig, tasks: trio.Nursery) -> FileSystem:
+        """Put the share on the mount table; returns what is served there once `main` runs.
+
+        Raises `MountFailure` if FUSE refuses, and the errors of the engine.
+        """
+        filesystem = FileSystem(share, config, tasks)
+        await filesystem.start()
         operations = _AnnouncingOperations(filesystem, self._timeout, self.initialised)
         with _stderr_captured() as said:
             try:
@@ -63,6 +70,7 @@ class FuseMount:
         self._open = True
         entry = topmost_mount(self._mountpoint)
         self._device = None if entry is None else entry.device
+        return filesystem
 
     async def main(self) -> None:
         """Serve requests until the mount is gone, or `terminate` is called."""

@@ -17,15 +17,14 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
-import engine
-from engine import ConnectConfig, Credentials, Share, SmbError, Unc
+from engine import ConnectConfig, Credentials, Share, SmbError, Unc, connect
 from smbmount import plan as plans
 from smbmount.explain import explain, explain_prefix
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.fusemount import FuseMount
 from smbmount.plan import Plan
 from smbmount.sdnotify import notify
-from smbmount.vfs.filesystem import FileSystem
+from smbmount.vfs.config import FileSystemConfig
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +39,21 @@ LOGOFF_SECONDS: Final = 10.0
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+class ServedFileSystem(Protocol):
+    """What the service needs of a file system that is served."""
+
+    async def shutdown(self) -> None:
+        """Bring everything written to the server, and close what is open there."""
+
+
 class KernelMount(Protocol):
     """What the service needs of the kernel; `smbmount.fusemount.FuseMount` is the real one."""
 
     initialised: trio.Event
 
-    def open(self, filesystem: FileSystem) -> None: ...
+    async def open(
+        self, share: Share, config: FileSystemConfig, tasks: trio.Nursery
+    ) -> ServedFileSystem: ...
 
     async def main(self) -> None: ...
 
@@ -62,7 +70,7 @@ class KernelMount(Protocol):
 class Backend:
     """What lies around the service: the network, the kernel, and the end of the process."""
 
-    connect: Callable[[Unc, Credentials, ConnectConfig], AbstractAsyncContextManager[Share]] = engine.connect
+    connect: Callable[[Unc, Credentials, ConnectConfig], AbstractAsyncContextManager[Share]] = connect
     mount: Callable[[Plan], KernelMount] = FuseMount
     quit_now: Callable[[int], NoReturn] = os._exit
 
@@ -134,9 +142,7 @@ class Service:
         self._whole.deadline = trio.current_time() + self._plan.options.timeout
         await self._check_prefix(share)
         async with trio.open_nursery() as tasks:
-            filesystem = FileSystem(share, plans.filesystem_config(self._plan), tasks)
-            await filesystem.start()
-            self._mount.open(filesystem)
+            filesystem = await self._mount.open(share, plans.filesystem_config(self._plan), tasks)
             try:
                 await self._serve_requests(share)
             finally:

@@ -114,6 +114,7 @@ class Machine:
             slots.append(slot)
             flags = HeaderFlags.RELATED_OPERATIONS if related and index else HeaderFlags(0)
             buffers += self._message(slot, flags, is_last=index == last)
+        self.statistics.most_in_flight = max(self.statistics.most_in_flight, len(self.slots))
         self.statistics.trips["+".join(request.COMMAND.name for request in requests)] += 1
         if sealed and session.sealer is not None:
             buffers = list(session.sealer.seal(buffers))

@@ -25,6 +25,8 @@ class Statistics:
     credits: int = 0
     """Credits in hand."""
     in_flight: int = 0
+    most_in_flight: int = 0
+    """The most requests that ever were in flight at once."""
 
     @property
     def round_trips(self) -> int:
@@ -45,4 +47,5 @@ class Statistics:
             cancels=self.cancels,
             credits=self.credits,
             in_flight=self.in_flight,
+            most_in_flight=self.most_in_flight,
         )

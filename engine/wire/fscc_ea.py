@@ -76,7 +76,7 @@ _GET_EA: Final = struct.Struct("<4xB")
 
 def encode_get_eas(names: Iterable[bytes]) -> bytes:
     """Encode FILE_GET_EA_INFORMATION, the input of a QUERY_INFO for these attributes ([MS-FSCC] 2.4)."""
-    entries = [_GET_EA.pack(len(name)) + _name_checked(name) + b"\0" for name in names]
+    entries = [_GET_EA.pack(len(_name_checked(name))) + name + b"\0" for name in names]
     return join_chain(entries, _ALIGNMENT)
 
 

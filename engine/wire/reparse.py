@@ -52,14 +52,19 @@ _GUID_SIZE: Final = 16
 _NAMES: Final = struct.Struct("<HHHH")
 
 
-def _encode_point(tag: int, data: bytes) -> bytes:
-    if len(data) > 0xFFFF:
-        raise LocalProtocolError(f"a reparse point of {len(data)} bytes is too long")
-    return _HEADER.pack(tag, len(data)) + data
+def _length_checked(length: int) -> int:
+    if length > 0xFFFF:
+        raise LocalProtocolError(f"a reparse point of {length} bytes is too long")
+    return length
+
+
+def _encode_point(tag: int, data: Buffer, guid: bytes = b"") -> bytes:
+    return b"".join((_HEADER.pack(tag, _length_checked(len(data))), guid, data))
 
 
 def _encode_names(substitute: str, print_name: str, between: bytes = b"") -> bytes:
     first, second = encode_utf16(substitute), encode_utf16(print_name)
+    _length_checked(len(first) + len(second))
     return _NAMES.pack(0, len(first), len(first), len(second)) + between + first + second
 
 
@@ -166,8 +171,11 @@ class LxSymlink:
     target: str
 
     def encode(self) -> bytes:
-        data = self._VERSION.pack(2) + self.target.encode("utf-8", "surrogateescape")
-        return _encode_point(self.TAG, data)
+        try:
+            target = self.target.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise LocalProtocolError(f"the link target {self.target!r} has no form in UTF-8") from None
+        return _encode_point(self.TAG, self._VERSION.pack(2) + target)
 
     @classmethod
     def decode_data_untrusted(cls, data: memoryview) -> Self | None:
@@ -194,7 +202,7 @@ class OtherReparsePoint:
         if (self.guid is None) != bool(self.tag & _MICROSOFT):
             raise LocalProtocolError(f"reparse tag {self.tag:#x}: a GUID is for tags of third parties")
         guid = self.guid.bytes_le if self.guid is not None else b""
-        return _HEADER.pack(self.tag, len(self.data)) + guid + self.data
+        return _encode_point(self.tag, self.data, guid)
 
 
 ReparsePoint: TypeAlias = SymbolicLink | MountPoint | NfsSpecialFile | LxSymlink | OtherReparsePoint

@@ -206,6 +206,8 @@ class Acl:
     def decode_untrusted(cls, view: memoryview) -> Self:
         """Decode the ACL that `view` begins with."""
         revision, size, count = unpack_checked(cls._LAYOUT, view, 0, "ACL")
+        if size < cls._LAYOUT.size:
+            raise RemoteProtocolError(f"ACL of {size} bytes, less than its header")
         inside = slice_checked(view, 0, size, "ACL")
         aces: list[Ace] = []
         position = cls._LAYOUT.size

@@ -213,18 +213,13 @@ class SambaServer:
         """Run Samba's own client, as the server's user or as a guest: `server.smbclient("data", "ls")`."""
         who = "--user=no-such-user%" if guest else f"--authentication-file={self.credentials_file}"
         return self._run(
-            [
-                _binary("smbclient"),
-                f"--configfile={self.conf}",
-                f"--port={self.port}",
-                who,
-                *arguments,
-                self.unc(share),
-                "-c",
-                command,
-            ],
-            check=check,
+            [*self._smbclient, who, *arguments, self.unc(share), f"--command={command}"], check=check
         )
+
+    def list_shares(self) -> str:
+        """The shares that the server names when asked, a table made by smbclient."""
+        who = f"--authentication-file={self.credentials_file}"
+        return self._run([*self._smbclient, who, f"--list={self.address}"], check=True).stdout
 
     def smbcontrol(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Send smbd a message: `server.smbcontrol("smbd", "close-share", "data")`."""
@@ -248,6 +243,10 @@ class SambaServer:
             account = pwd.getpwnam(self.user)
             for entry in (path, *path.rglob("*")):
                 os.chown(entry, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+    @property
+    def _smbclient(self) -> list[str]:
+        return [_binary("smbclient"), f"--configfile={self.conf}", f"--port={self.port}"]
 
     def _prepare(self) -> None:
         if os.geteuid() == 0:

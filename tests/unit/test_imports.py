@@ -59,16 +59,17 @@ def _imports(package: str, source: str) -> Iterator[tuple[int, str, str | None]]
     """
     above = package.split(".")
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name, None
-        elif isinstance(node, ast.ImportFrom):
-            base = above[: len(above) + 1 - node.level] if node.level else []
-            target = ".".join([*base, *([node.module] if node.module else [])])
-            for alias in node.names:
-                yield node.lineno, target, alias.name
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "engine":
-            yield node.lineno, "engine", node.attr
+        match node:
+            case ast.Import(names=aliases):
+                for alias in aliases:
+                    yield node.lineno, alias.name, None
+            case ast.ImportFrom(names=aliases, level=level, module=module):
+                base = above[: len(above) + 1 - level] if level else []
+                target = ".".join([*base, *([module] if module else [])])
+                for alias in aliases:
+                    yield node.lineno, target, alias.name
+            case ast.Attribute(value=ast.Name(id="engine"), attr=name):
+                yield node.lineno, "engine", name
 
 
 def _problem(module: str, target: str, name: str | None, public: frozenset[str]) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -56,7 +56,15 @@ text_without_nul: Final = text.map(lambda value: value.replace("\0", "0"))
 class Structure(Protocol):
     def encode(self) -> bytes: ...
 
+    @classmethod
+    def decode_untrusted(cls, view: memoryview) -> Self: ...
 
+
+class Encodes(Protocol):
+    def encode(self) -> bytes: ...
+
+
+S = TypeVar("S", bound=Structure)
 T = TypeVar("T")
 
 
@@ -84,17 +92,11 @@ def _codec(
     return Codec(name, values.map(lambda value: (value, encode(value))), decode, tight)
 
 
-def _encode(value: Structure) -> bytes:
+def _encode(value: Encodes) -> bytes:
     return value.encode()
 
 
-class _Kind(Protocol):
-    __name__: str
-
-    def decode_untrusted(self, view: memoryview, /) -> object: ...
-
-
-def _plain(kind: _Kind, values: SearchStrategy[Structure], *, tight: bool = True) -> Codec:
+def _plain(kind: type[S], values: SearchStrategy[S], *, tight: bool = True) -> Codec:
     return _codec(kind.__name__, values, _encode, kind.decode_untrusted, tight=tight)
 
 
@@ -375,7 +377,8 @@ def _snapshots(names: Sequence[str]) -> ioctl.SnapshotsResponse:
     return ioctl.SnapshotsResponse(tuple(names), len(names), array_size)
 
 
-_snapshot_names: Final = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7F), min_size=1, max_size=9)
+_ascii: Final = st.characters(min_codepoint=0x20, max_codepoint=0x7F)
+_snapshot_names: Final = st.text(_ascii, min_size=1, max_size=9)
 _some_ranges: Final = st.lists(
     st.builds(fscc_control.AllocatedRange, st.integers(0, 1 << 62), st.integers(0, 1 << 61)), max_size=4
 )
@@ -470,7 +473,6 @@ _REPARSE: Final = (
     _reparse("other", _other_points),
 )
 
-_any_version: Final = st.sampled_from([2, 3, 4])
 _targets: Final = st.builds(
     dfs.DfsReferral,
     st.just(1),

@@ -17,7 +17,7 @@ def test_every_codec_has_its_own_name() -> None:
 
 
 @every_codec
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_what_is_encoded_is_decoded_again(codec: Codec, data: st.DataObject) -> None:
     value, encoded = data.draw(codec.cases)
@@ -25,7 +25,7 @@ def test_what_is_encoded_is_decoded_again(codec: Codec, data: st.DataObject) -> 
 
 
 @every_codec
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(data=st.data())
 def test_cut_off_anywhere_it_is_refused(codec: Codec, data: st.DataObject) -> None:
     _, encoded = data.draw(codec.cases)
@@ -38,14 +38,14 @@ def test_cut_off_anywhere_it_is_refused(codec: Codec, data: st.DataObject) -> No
 
 
 @every_codec
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(noise=st.binary(max_size=400))
 def test_noise_raises_only_the_protocol_error(codec: Codec, noise: bytes) -> None:
     _decode_hostile(codec, noise)
 
 
 @every_codec
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_changed_bytes_raise_only_the_protocol_error(codec: Codec, data: st.DataObject) -> None:
     _, encoded = data.draw(codec.cases)

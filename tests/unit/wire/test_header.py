@@ -91,7 +91,7 @@ def test_a_compound_is_cut_where_it_says() -> None:
         message(64, b""),
         message(64, bytes(63)),
     ],
-    ids=["empty", "short", "into itself", "header cut", "unaligned", "beyond", "far beyond", "no second", "half"],
+    ids=["empty", "short", "into itself", "cut header", "unaligned", "beyond", "far", "no second", "half"],
 )
 def test_bad_compounds_are_refused(frame: bytes) -> None:
     with pytest.raises(RemoteProtocolError):

@@ -9,6 +9,7 @@ from engine.wire.constants import Capabilities, Dialect, SecurityMode
 from engine.wire.negotiate import (
     CompressionCapabilities,
     EncryptionCapabilities,
+    NegotiateContext,
     NegotiateRequest,
     NegotiateResponse,
     NetnameNegotiateContextId,
@@ -95,11 +96,11 @@ def test_response() -> None:
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )
-def test_rarer_contexts(
-    context: CompressionCapabilities | TransportCapabilities | RdmaTransformCapabilities | RawNegotiateContext,
-    data: str,
-) -> None:
+def test_rarer_contexts(context: NegotiateContext, data: str) -> None:
     assert context.encode() == bytes.fromhex(data)
+    response = NegotiateResponse.decode_untrusted(message_from_hex(RESPONSE))
+    response.contexts = (context,)
+    assert NegotiateResponse.decode_untrusted(memoryview(encode_message(response))).contexts == (context,)
 
 
 def test_contexts_of_an_older_dialect_are_not_looked_at() -> None:
@@ -116,7 +117,11 @@ def test_a_repeated_context_is_kept_for_the_one_who_judges() -> None:
 
 def test_contexts_need_the_dialect_that_has_them() -> None:
     request = NegotiateRequest(
-        dialects=(0x0302,), security_mode=1, capabilities=0, client_guid=GUID, contexts=[TransportCapabilities(1)]
+        dialects=(0x0302,),
+        security_mode=1,
+        capabilities=0,
+        client_guid=GUID,
+        contexts=(TransportCapabilities(1),),
     )
     with pytest.raises(LocalProtocolError):
         request.encode()

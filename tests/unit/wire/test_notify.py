@@ -28,7 +28,7 @@ FILE_ID = FileId(0x0102030405060708, 0x1112131415161718)
 FILE_ID_HEX = "0807060504030201 1817161514131211"
 KEY = bytes(range(16))
 
-NOTIFY = f"2000 0100 00000100 {FILE_ID_HEX} 13000000 00000000"
+NOTIFY = f"2000 0100 00000100 {FILE_ID_HEX} 11000000 00000000"
 CHANGES = (
     "0900 4800 22000000"
     "10000000 04000000 02000000 6100 0000"  # renamed from "a"; padding
@@ -42,7 +42,7 @@ LEASE_ACKNOWLEDGEMENT = f"2400 0000 00000000 {KEY.hex()} 01000000 00000000000000
 def test_change_notify_request() -> None:
     request = ChangeNotifyRequest(
         file_id=FILE_ID,
-        completion_filter=CompletionFilter.FILE_NAME | CompletionFilter.DIR_NAME | CompletionFilter.LAST_WRITE,
+        completion_filter=CompletionFilter.FILE_NAME | CompletionFilter.LAST_WRITE,
         output_buffer_length=0x10000,
         flags=ChangeNotifyFlags.WATCH_TREE,
     )

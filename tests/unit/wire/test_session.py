@@ -34,7 +34,9 @@ def test_the_last_response_may_have_no_token() -> None:
     assert decoded == SessionSetupResponse(0, b"")
 
 
-@pytest.mark.parametrize("bad", ["0800 0400 4800 0300 a18181", "0900 0400 4700 0300 a18181", "0900 0400 4800 0400 a18181"])
+@pytest.mark.parametrize(
+    "bad", ["0800 0400 4800 0300 a18181", "0900 0400 4700 0300 a18181", "0900 0400 4800 0400 a18181"]
+)
 def test_bad_responses_are_refused(bad: str) -> None:
     with pytest.raises(RemoteProtocolError):
         SessionSetupResponse.decode_untrusted(message_from_hex(bad))

@@ -43,7 +43,9 @@ def test_response() -> None:
     assert TreeConnectResponse.decode_untrusted(message_from_hex(RESPONSE)) == response
 
 
-@pytest.mark.parametrize("bad", [REQUEST.replace("4800", "4700"), REQUEST.replace("0a00", "0900"), "0900 0000"])
+@pytest.mark.parametrize(
+    "bad", [REQUEST.replace("4800", "4700"), REQUEST.replace("0a00", "0900"), "0900 0000"]
+)
 def test_bad_requests_are_refused(bad: str) -> None:
     with pytest.raises(RemoteProtocolError):
         TreeConnectRequest.decode_untrusted(message_from_hex(bad))

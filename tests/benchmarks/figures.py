@@ -1,0 +1,196 @@
+"""The figures that smbmount promises, measured in one run on one machine and printed as a table.
+
+    python -m tests.benchmarks.figures [--size MiB] [--rounds N]
+
+Starts a throw-away Samba on loopback, mounts its share through the kernel and measures beside Samba's
+own client, smbclient, whose speed is what this server gives to a program in C. Each measurement is
+repeated and the pairs alternate; medians and the ratio of the medians are printed. Cold means: the
+client has never seen the file in this mount. The server's page cache is warm for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.mounting import Mount
+from tests.support.samba import SambaServer
+
+MIB = 1 << 20
+ENTRIES = 10_000
+
+
+def main() -> int:
+    """Measure and print; returns the exit code, 1 if a promise is broken."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--size", type=int, default=512, help="MiB of the large file")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    table = Table()
+    with SambaServer() as server, tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(server, Path(scratch), arguments.size * MIB, arguments.rounds)
+        bench.prepare()
+        for protection, options, smbclient in (
+            ("signed", "", ["--client-protection=sign"]),
+            ("sealed", "seal", ["--client-protection=encrypt"]),
+        ):
+            table.ratio(f"cold sequential read, {protection}", *bench.read(options, smbclient), floor=0.5)
+            table.ratio(f"write with fsync, {protection}", *bench.write(options, smbclient), floor=0.5)
+        table.seconds(f"ls -l of {ENTRIES} entries, cold", bench.listing(), ceiling=1.0)
+        table.seconds("from the command to a mount that answers", bench.mounting(), ceiling=1.0)
+        for what, trips in bench.round_trips().items():
+            table.count(f"round trips of {what}", trips, ceiling=1)
+    return table.print()
+
+
+class Table:
+    """Rows of results, and whether each keeps its promise."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, str, str, bool]] = []
+
+    def ratio(self, what: str, ours: list[float], theirs: list[float], floor: float) -> None:
+        """Seconds of ours and theirs for the same work; the ratio is of speeds."""
+        mine, yours = statistics.median(ours), statistics.median(theirs)
+        ratio = yours / mine
+        text = f"{mine:.2f} s; smbclient {yours:.2f} s; {ratio:.2f} ×"
+        self._rows.append((what, text, f"≥ {floor} ×", ratio >= floor))
+
+    def seconds(self, what: str, values: list[float], ceiling: float) -> None:
+        """Seconds that are to stay below `ceiling`."""
+        median = statistics.median(values)
+        spread = f"{min(values):.2f} to {max(values):.2f}"
+        self._rows.append((what, f"{median:.2f} s ({spread})", f"< {ceiling:g} s", median < ceiling))
+
+    def count(self, what: str, value: int, ceiling: int) -> None:
+        """A count that is to stay at or below `ceiling`."""
+        self._rows.append((what, str(value), f"≤ {ceiling}", value <= ceiling))
+
+    def print(self) -> int:
+        """Print the rows; 1 if one of them is out of bounds."""
+        width = max(len(row[0]) for row in self._rows)
+        for what, result, bound, kept in self._rows:
+            print(f"{what:<{width}}  {result:<48} {bound:<8} {'kept' if kept else 'BROKEN'}")
+        return 0 if all(row[3] for row in self._rows) else 1
+
+
+class Bench:
+    """One server with its files, and the measurements on it."""
+
+    def __init__(self, server: SambaServer, scratch: Path, size: int, rounds: int) -> None:
+        self._server = server
+        self._share = server.share_path()
+        self._scratch = scratch
+        self._size = size
+        self._rounds = rounds
+        self._local = scratch / "local.bin"
+
+    def prepare(self) -> None:
+        """The large file, here and on the share, and the large folder."""
+        block = os.urandom(MIB)
+        for path in (self._local, self._share / "large.bin"):
+            with path.open("wb") as file:
+                for _ in range(self._size // MIB):
+                    file.write(block)
+        folder = self._share / "many"
+        folder.mkdir()
+        for number in range(ENTRIES):
+            (folder / f"file number {number:05}.txt").touch()
+        self._server.adopt(self._share)
+
+    def read(self, options: str, protection: list[str]) -> tuple[list[float], list[float]]:
+        """Read the large file through a fresh mount, and by smbclient."""
+        ours, theirs = [], []
+        for _ in range(self._rounds):
+            with self._mount(options) as mount:
+                ours.append(_timed(lambda: _run(["dd", f"if={mount.path}/large.bin", "of=/dev/null", "bs=1M"])))
+            theirs.append(self._smbclient(protection, "get large.bin /dev/null"))
+        return ours, theirs
+
+    def write(self, options: str, protection: list[str]) -> tuple[list[float], list[float]]:
+        """Write the large file and fsync it; smbclient does not even sync."""
+        ours, theirs = [], []
+        for _ in range(self._rounds):
+            with self._mount(options) as mount:
+                target = f"of={mount.path}/written.bin"
+                copy = ["dd", f"if={self._local}", target, "bs=1M", "conv=fsync"]
+                ours.append(_timed(lambda: _run(copy)))
+            (self._share / "written.bin").unlink()
+            theirs.append(self._smbclient(protection, f"put {self._local} written.bin"))
+            (self._share / "written.bin").unlink()
+        return ours, theirs
+
+    def listing(self) -> list[float]:
+        """`ls -l` of the large folder, each time through a fresh mount."""
+        times = []
+        for _ in range(self._rounds):
+            with self._mount("") as mount:
+                times.append(_timed(lambda: _run(["ls", "-l", f"{mount.path}/many"])))
+        return times
+
+    def mounting(self) -> list[float]:
+        """The command in the background mode, up to its return, after which the mount answers."""
+        times = []
+        for _ in range(self._rounds):
+            mountpoint = self._scratch / "mounted"
+            mountpoint.mkdir(exist_ok=True)
+            options = f"port={self._server.port},credentials={self._server.credentials_file()}"
+            command = [sys.executable, "-m", "smbmount", "//127.0.0.1/data", str(mountpoint), "-o", options]
+            times.append(_timed(lambda: (_run(command), os.stat(mountpoint / "large.bin"))))
+            _run(["umount", str(mountpoint)])
+        return times
+
+    def round_trips(self) -> dict[str, int]:
+        """Blocking round trips of single calls, from the daemon's own statistics."""
+        trips: dict[str, int] = {}
+        for name in ("one", "two", "three"):
+            (self._share / f"{name}.txt").write_text(name)
+        self._server.adopt(self._share)
+        with self._mount("") as mount:
+            root = mount.path
+
+            def count(what: str, work: Callable[[], object]) -> None:
+                before = mount.statistics()
+                work()
+                trips[what] = mount.statistics()["round_trips"] - before["round_trips"]
+
+            count("stat of a cold name", lambda: os.stat(f"{root}/one.txt"))
+            count("unlink", lambda: os.unlink(f"{root}/one.txt"))
+            os.stat(f"{root}/two.txt")
+            count("rename", lambda: os.rename(f"{root}/two.txt", f"{root}/three.txt"))
+            count("mkdir", lambda: os.mkdir(f"{root}/folder"))
+        return trips
+
+    @contextmanager
+    def _mount(self, options: str) -> Iterator[Mount]:
+        with Mount(self._server, options=options) as mount:
+            yield mount
+
+    def _smbclient(self, protection: list[str], command: str) -> float:
+        start = time.perf_counter()
+        self._server.smbclient("-c", command, *protection)
+        return time.perf_counter() - start
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())
