@@ -16,11 +16,13 @@ from typing import Final
 
 import trio
 
+from engine import connect
 from smbmount.failures import ExitCode, MountFailure
+from smbmount.fusemount import FuseMount
 from smbmount.hiding import forbid_core_dumps
 from smbmount.logs import set_up_logging
 from smbmount.plan import Plan
-from smbmount.service import Service
+from smbmount.service import Backend, Service
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def serving(plan: Plan) -> Serve:
 
     def serve(ready: Callable[[], None]) -> None:
         forbid_core_dumps()
-        service = Service(plan, ready)
+        service = Service(plan, ready, Backend(connect, FuseMount, os._exit))
         try:
             trio.run(service.run)
         except MountFailure:

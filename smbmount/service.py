@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,11 +16,10 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
-from engine import ConnectConfig, Credentials, Share, SmbError, Unc, connect
+from engine import ConnectConfig, Credentials, Share, SmbError, Unc
 from smbmount import plan as plans
 from smbmount.explain import explain, explain_prefix
 from smbmount.failures import ExitCode, MountFailure
-from smbmount.fusemount import FuseMount
 from smbmount.plan import Plan
 from smbmount.sdnotify import notify
 from smbmount.vfs.config import FileSystemConfig
@@ -70,19 +68,19 @@ class KernelMount(Protocol):
 class Backend:
     """What lies around the service: the network, the kernel, and the end of the process."""
 
-    connect: Callable[[Unc, Credentials, ConnectConfig], AbstractAsyncContextManager[Share]] = connect
-    mount: Callable[[Plan], KernelMount] = FuseMount
-    quit_now: Callable[[int], NoReturn] = os._exit
+    connect: Callable[[Unc, Credentials, ConnectConfig], AbstractAsyncContextManager[Share]]
+    mount: Callable[[Plan], KernelMount]
+    quit_now: Callable[[int], NoReturn]
 
 
 class Service:
     """One mount from the first packet to the last. `run` is called once."""
 
-    def __init__(self, plan: Plan, ready: Callable[[], None], backend: Backend | None = None) -> None:
+    def __init__(self, plan: Plan, ready: Callable[[], None], backend: Backend) -> None:
         self._plan = plan
         self._ready = ready
-        self._backend = backend or Backend()
-        self._mount = self._backend.mount(plan)
+        self._backend = backend
+        self._mount = backend.mount(plan)
         self._whole = trio.CancelScope()
         self._requests = trio.CancelScope()
         self._failure: MountFailure | None = None
@@ -185,7 +183,7 @@ class Service:
         notify("READY=1", f"STATUS={status}")
         self._ready()
 
-    async def _shut_down(self, filesystem: FileSystem) -> None:
+    async def _shut_down(self, filesystem: ServedFileSystem) -> None:
         """Bring everything written to the server; shielded, as this must happen whatever ended the mount."""
         notify("STOPPING=1", f"STATUS=writing to {self._plan.source} what is left")
         with trio.move_on_after(FLUSH_SECONDS, shield=True) as scope:

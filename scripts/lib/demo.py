@@ -134,7 +134,7 @@ def _stay(mountpoint: Path) -> None:
 
 
 def _fill(folder: Path) -> None:
-    (folder / "welcome.txt").write_text("This file came over SMB.\nChange it, copy it, delete it: it is only a demo.\n")
+    (folder / "welcome.txt").write_text("This file came over SMB.\nChange it or delete it: this is a demo.\n")
     (folder / "notes").mkdir()
     for number in range(1, 6):
         (folder / "notes" / f"note {number}.md").write_text(f"# Note {number}\n\nÄpfel, 梨 and 🍒.\n")

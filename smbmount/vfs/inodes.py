@@ -41,13 +41,16 @@ is the rounding of servers that keep it in seconds."""
 class Inode:
     """A file, folder or symbolic link.
 
-    `fresh_until` is the end of the attributes' validity, in trio's clock. `version` counts our own
-    changes, so that an answer asked for before one is not taken for the truth after it. `stale` says
-    that our own writes changed the server's times, which only the server knows.
+    `fresh_until` is the end of the attributes' validity, in trio's clock. `changed` is the table's tick of
+    our own last change: an answer asked for before it is not the truth after it. `stale` says that our
+    own writes changed the server's times, which only the server knows. `clean_size` is the size on the
+    server when all was written. `open_version` is what the kernel's page cache holds, if we know.
     """
 
     __slots__ = (
+        "changed",
         "children",
+        "clean_size",
         "directory_handles",
         "file_id",
         "fresh_until",
@@ -63,7 +66,6 @@ class Inode:
         "stat",
         "target",
         "unlinked",
-        "version",
         "writes",
     )
 
@@ -74,7 +76,8 @@ class Inode:
         self.file_id = file_id
         self.stat = stat
         self.fresh_until = 0.0
-        self.version = 0
+        self.clean_size = stat.size
+        self.changed = 0
         self.stale = False
         self.unlinked = False
         self.names: list[Dentry] = []
@@ -85,7 +88,7 @@ class Inode:
         self.target: bytes | None = None
         self.listing: Listing | None = None
         self.misses: list[float] = []
-        self.open_version: tuple[int, int, int] | None = None
+        self.open_version: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         return f"<Inode {self.number:#x} {[dentry.name for dentry in self.names]}>"
@@ -116,30 +119,30 @@ class Inode:
         """The attributes have to be asked for again."""
         self.fresh_until = 0.0
 
-    def touch(self) -> None:
-        """We have changed it: answers under way are outdated."""
-        self.version += 1
-
-    def update(self, stat: FileStat, version: int, fresh_until: float) -> None:
-        """Take the server's answer to a question asked when `self.version` was `version`."""
-        if version != self.version:
+    def update(self, stat: FileStat, asked: int, fresh_until: float) -> None:
+        """Take the server's answer to a question asked at the table's tick `asked`."""
+        if asked < self.changed:
             return
         if self.is_dirty:
             stat.size = max(stat.size, self.stat.size)
         else:
             self.stale = False
+            self.clean_size = stat.size
         if not stat.number_of_links:
             stat.number_of_links = self.stat.number_of_links
         self.stat = stat
         self.fresh_until = max(fresh_until, self.fresh_until)
 
-    def update_from_listing(self, stat: FileStat, fresh_until: float) -> None:
+    def update_from_listing(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take a listing's attributes, unless we know better: servers update them late while a file is open
         for writing, and they have no link counts."""
-        if fresh_until <= self.fresh_until or self.stale or any(handle.writable for handle in self.handles):
+        if asked < self.changed or fresh_until <= self.fresh_until or self.stale:
+            return
+        if self.handles and any(handle.writable for handle in self.handles):
             return
         stat.number_of_links = self.stat.number_of_links
         self.stat = stat
+        self.clean_size = stat.size
         self.fresh_until = fresh_until
 
     def ancestors(self) -> Iterator[Inode]:
@@ -182,6 +185,7 @@ class InodeTable:
         self._by_file_id: dict[int, Inode] = {}
         self._lookups: dict[int, int] = {}
         self._next_own = FIRST_OWN_NUMBER
+        self.tick = 0
         self.root = Inode(ROOT_NUMBER, DIRECTORY, self._usable_id(root), root)
         self._by_number[ROOT_NUMBER] = self.root
         if self.root.file_id:
@@ -223,25 +227,43 @@ class InodeTable:
         """
         file_id = self._usable_id(stat)
         inode = self._by_file_id.get(file_id) if file_id else None
-        if inode is not None and self._is_same(inode, stat, kind, parent):
-            return inode
-        if known is not None and known.kind == kind and not known.unlinked and not known.file_id:
-            if file_id and inode is None:
+        if inode is not None:
+            if kind == DIRECTORY and inode in parent.ancestors():
+                file_id = 0
+            elif self._is_same(inode, stat, kind):
+                return inode
+        if known is not None and known.kind == kind and not known.unlinked:
+            if not file_id:
+                return known
+            if not known.file_id and inode is None:
                 known.file_id = file_id
                 self._by_file_id[file_id] = known
-            if known.file_id == file_id:
                 return known
-        return self._new(stat, kind, file_id, shares_id=inode is not None and not self._yields(inode, kind))
+        return self._new(stat, kind, file_id)
 
-    def enter(
-        self, parent: Inode, name: bytes, smb_name: str, inode: Inode, fresh_until: float
-    ) -> Dentry:
+    def find(self, stat: FileStat) -> Inode | None:
+        """The inode that has the server's file id of `stat`."""
+        return self._by_file_id.get(self._usable_id(stat)) if stat.file_id else None
+
+    def describes(self, inode: Inode, stat: FileStat) -> bool:
+        """Whether an answer that was asked for by a name is about this inode, not about a successor."""
+        if stat.is_directory != (inode.kind == DIRECTORY):
+            return False
+        file_id = self._usable_id(stat)
+        return not file_id or not inode.file_id or file_id == inode.file_id
+
+    def touch(self, inode: Inode) -> None:
+        """We have changed it: answers under way are outdated."""
+        self.tick += 1
+        inode.changed = self.tick
+
+    def enter(self, parent: Inode, name: bytes, smb_name: str, inode: Inode, fresh_until: float) -> Dentry:
         """Record that `name` in `parent` is `inode`. A name that differs only by case from another of
         the same inode gets a number of its own, so that the kernel lets it be renamed to that."""
         dentry = parent.children.get(name)
         if dentry is not None:
             if dentry.inode is inode:
-                dentry.fresh_until = fresh_until
+                dentry.fresh_until = max(fresh_until, dentry.fresh_until)
                 return dentry
             self.remove(dentry)
         number = inode.number
@@ -339,20 +361,13 @@ class InodeTable:
     def _usable_id(self, stat: FileStat) -> int:
         return stat.file_id if self._trust_file_ids and stat.file_id not in _UNUSABLE_IDS else 0
 
-    def _is_same(self, inode: Inode, stat: FileStat, kind: int, parent: Inode) -> bool:
+    @staticmethod
+    def _is_same(inode: Inode, stat: FileStat, kind: int) -> bool:
         if inode.kind != kind:
-            return False
-        if kind == DIRECTORY and inode in parent.ancestors():
             return False
         return bool(inode.handles) or abs(inode.stat.creation_ns - stat.creation_ns) <= _SAME_CREATION_NS
 
-    def _yields(self, inode: Inode, kind: int) -> bool:
-        """Whether an inode gives up its file id to a newcomer: not a folder above the newcomer."""
-        return inode.kind != DIRECTORY or kind != DIRECTORY
-
-    def _new(self, stat: FileStat, kind: int, file_id: int, *, shares_id: bool) -> Inode:
-        if shares_id:
-            file_id = 0
+    def _new(self, stat: FileStat, kind: int, file_id: int) -> Inode:
         number = file_id if file_id and file_id not in self._by_number else self._own_number()
         inode = Inode(number, kind, file_id, stat)
         self._by_number[number] = inode

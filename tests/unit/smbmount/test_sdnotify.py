@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from smbmount.sdnotify import notify
-from tests.conftest import ExpectedWarnings
+from tests.support.logcheck import ExpectedWarnings
 
 
 def receiver(address: str) -> socket.socket:

@@ -1,0 +1,211 @@
+"""What all parts of the file system share: the share, the tables, and how an answer becomes an inode."""
+
+from __future__ import annotations
+
+import errno
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from engine import AccessDenied, FileStat, NotFound, SharingViolation
+
+from .attributes import (
+    DIRECTORY,
+    FILE,
+    SYMLINK,
+    Attributes,
+    blocks_of,
+    may_be_symlink,
+    mode_of,
+    shown_ns,
+    size_of,
+)
+from .config import FileSystemConfig
+from .errors import ABSENT, PosixError
+from .handles import FileHandle, HandleTable
+from .inodes import Dentry, Inode, InodeTable
+from .names import NameMap
+from .readahead import ReadBudget
+from .remote import RemoteShare
+from .symlinks import FILE_SIZE, decode_untrusted
+from .writebehind import WriteBudget
+
+_TARGETS_KEPT: Final = 4096
+"""Files of a symbolic link's size whose content we remember: a large folder of links."""
+
+
+class Core:
+    """The state of one mount. `spawn(task, *args)` starts a task that lives as long as the mount."""
+
+    def __init__(
+        self, share: RemoteShare, config: FileSystemConfig, root: FileStat, spawn: Callable[..., object]
+    ) -> None:
+        self.share = share
+        self.config = config
+        self.spawn = spawn
+        self.names = NameMap(map_reserved=config.map_names)
+        trust = config.server_inode_numbers and share.supports_file_ids
+        self.inodes = InodeTable(root, prefix=config.prefix, trust_file_ids=trust)
+        self.files: HandleTable[FileHandle] = HandleTable()
+        self.write_budget = WriteBudget()
+        self.read_budget = ReadBudget()
+        self._targets: OrderedDict[tuple[int | str, int, int], bytes | None] = OrderedDict()
+
+    @staticmethod
+    def now() -> float:
+        """Monotonic seconds."""
+        return trio.current_time()
+
+    def time_to_live(self, kind: int) -> float:
+        """How long attributes of such an inode are used, in seconds."""
+        config = self.config
+        return config.attribute_timeout_directory if kind == DIRECTORY else config.attribute_timeout_file
+
+    def folder(self, number: int) -> Inode:
+        """The inode of a folder by number; `PosixError` ENOTDIR."""
+        inode = self.inodes[number]
+        if inode.kind != DIRECTORY:
+            raise PosixError(errno.ENOTDIR)
+        return inode
+
+    def require_writable(self) -> None:
+        """`PosixError` EROFS on a read-only mount."""
+        if self.config.read_only:
+            raise PosixError(errno.EROFS)
+
+    def reply(self, inode: Inode, number: int, entry_fresh_until: float = 0.0) -> Attributes:
+        """The attributes as the kernel gets them, under one of the inode's numbers."""
+        now = self.now()
+        stat = inode.stat
+        return Attributes(
+            number,
+            mode_of(inode.kind, stat.attributes, self.config),
+            inode.links,
+            self.config.uid,
+            self.config.gid,
+            size_of(inode.kind, stat, inode.target),
+            blocks_of(stat),
+            shown_ns(stat.access_ns),
+            shown_ns(stat.write_ns),
+            shown_ns(stat.change_ns),
+            inode.validity(now),
+            max(0.0, entry_fresh_until - now),
+        )
+
+    def reply_entry(self, dentry: Dentry) -> Attributes:
+        """The reply that makes the kernel count a look-up of this name; it is counted here."""
+        self.inodes.add_lookup(dentry.number)
+        return self.reply(dentry.inode, dentry.number, dentry.fresh_until)
+
+    def adopt(
+        self, parent: Inode, name: bytes, smb_name: str, stat: FileStat, asked: int, asked_at: float
+    ) -> Dentry:
+        """Record a file or folder that the server told of under this name."""
+        return self.adopt_as(
+            DIRECTORY if stat.is_directory else FILE, None, parent, name, smb_name, stat, asked, asked_at
+        )
+
+    def adopt_as(
+        self,
+        kind: int,
+        target: bytes | None,
+        parent: Inode,
+        name: bytes,
+        smb_name: str,
+        stat: FileStat,
+        asked: int,
+        asked_at: float,
+    ) -> Dentry:
+        """Record an inode of a known kind; `target` is a symbolic link's."""
+        known = parent.children.get(name)
+        inode = self.inodes.identify(parent, stat, kind, known.inode if known is not None else None)
+        inode.target = target
+        fresh_until = asked_at + self.time_to_live(kind)
+        inode.update(stat, asked, fresh_until)
+        return self.inodes.enter(parent, name, smb_name, inode, fresh_until)
+
+    async def classify(self, path: str, stat: FileStat) -> tuple[int, bytes | None]:
+        """Whether it is a folder, a file, or a symbolic link with which target."""
+        if stat.is_directory:
+            return DIRECTORY, None
+        if not self.config.shows_symlinks or not may_be_symlink(stat):
+            return FILE, None
+        known = self.inodes.find(stat)
+        if known is not None and known.handles:
+            return known.kind, known.target
+        target = await self._read_target(path, stat)
+        return (FILE, None) if target is None else (SYMLINK, target)
+
+    async def _read_target(self, path: str, stat: FileStat) -> bytes | None:
+        key = (stat.file_id or path, stat.write_ns, stat.change_ns)
+        if key in self._targets:
+            self._targets.move_to_end(key)
+            return self._targets[key]
+        try:
+            target = decode_untrusted(await self.share.read_file(path, FILE_SIZE))
+        except (AccessDenied, SharingViolation, NotFound):
+            return None
+        self._targets[key] = target
+        if len(self._targets) > _TARGETS_KEPT:
+            self._targets.popitem(last=False)
+        return target
+
+    async def refresh(self, inode: Inode) -> None:
+        """Ask the server for the attributes; dirty data is written first, so that they are the truth.
+
+        `PosixError` ESTALE if it has no name any more, and no open handle.
+        """
+        while True:
+            if inode.writes is not None and inode.is_dirty:
+                await inode.writes.drain()
+            asked, asked_at = self.inodes.tick, self.now()
+            if inode.handles:
+                stat = await inode.handles[0].file.query()
+            else:
+                found = await self._stat_by_name(inode)
+                if found is None:
+                    continue
+                stat = found
+            inode.update(stat, asked, asked_at + self.time_to_live(inode.kind))
+            return
+
+    async def _stat_by_name(self, inode: Inode) -> FileStat | None:
+        """The attributes through the inode's newest name; None if that name is gone or another's."""
+        path = self.inodes.path(inode)
+        name = inode.names[-1] if inode.names else None
+        try:
+            stat = await self.share.stat(path)
+            if name is None or self.inodes.describes(inode, stat):
+                return stat
+        except ABSENT:
+            if name is None:
+                raise
+        self.inodes.remove(name)
+        return None
+
+    def changed(self, parent: Inode, *names: bytes) -> None:
+        """We have changed these names of a folder: what is known of it is outdated."""
+        self.inodes.touch(parent)
+        parent.expire()
+        for name in names:
+            if parent.listing is not None:
+                parent.listing.forget(self.names.encode(name))
+            for handle in parent.directory_handles:
+                handle.changed.add(name)
+
+    @contextmanager
+    def changing(self, parent: Inode, name: bytes) -> Iterator[None]:
+        """Around a change of a name on the server. If it fails, the outcome may be unknown."""
+        try:
+            yield
+        except BaseException:
+            dentry = parent.children.get(name)
+            if dentry is not None:
+                dentry.fresh_until = 0.0
+                dentry.inode.expire()
+            raise
+        finally:
+            self.changed(parent, name)

@@ -1,0 +1,215 @@
+"""Names come and go: lookup, mkdir, mknod, rmdir, unlink, link, symlink, readlink."""
+
+from __future__ import annotations
+
+import errno
+import stat as stat_module
+
+from engine import Access, CannotDelete, CreateOptions, Disposition
+
+from . import symlinks
+from .attributes import DIRECTORY, FILE, SYMLINK, Attributes, is_readonly, settable
+from .core import Core
+from .directories import Directories
+from .errors import ABSENT, PosixError
+from .inodes import Dentry, Inode
+from .listings import Listing
+from .silly import remove_file
+
+_TRIES = 3
+"""How often a look-up is repeated because we changed the folder meanwhile; then the answer is taken."""
+
+
+class Namespace:
+    """The operations on names. Numbers are the kernel's, names its bytes."""
+
+    def __init__(self, core: Core, directories: Directories) -> None:
+        self._core = core
+        self._directories = directories
+
+    async def lookup(self, parent_number: int, name: bytes) -> Attributes:
+        """The attributes of a name, counted as one look-up; `PosixError` ENOENT."""
+        core = self._core
+        parent = core.folder(parent_number)
+        smb_name = core.names.encode(name)
+        dentry = self._known(parent, name, smb_name)
+        if dentry is None and await self._directories.prime(parent):
+            dentry = self._known(parent, name, smb_name)
+        return core.reply_entry(dentry or await self.resolve(parent, name, smb_name))
+
+    def _known(self, parent: Inode, name: bytes, smb_name: str) -> Dentry | None:
+        """The name as the caches know it; `PosixError` ENOENT if they know that it does not exist."""
+        core = self._core
+        now = core.now()
+        dentry = parent.children.get(name)
+        if dentry is not None and dentry.fresh_until > now and dentry.inode.validity(now):
+            return dentry
+        listing = parent.listing
+        if listing is None or listing.fresh_until <= now:
+            return None
+        entry = listing.find(smb_name)
+        if entry is not None:
+            dentry = self._directories.enter(parent, entry)
+            return dentry if dentry.inode.validity(now) else None
+        if dentry is None and listing.excludes(smb_name):
+            raise PosixError(errno.ENOENT)
+        return None
+
+    async def resolve(self, parent: Inode, name: bytes, smb_name: str) -> Dentry:
+        """Ask the server for a name; `PosixError` ENOENT."""
+        core = self._core
+        for _ in range(_TRIES):
+            asked, asked_at = core.inodes.tick, core.now()
+            path = core.inodes.child_path(parent, smb_name)
+            try:
+                stat = await core.share.stat(path)
+            except ABSENT:
+                if parent.changed > asked:
+                    continue
+                if name in parent.children:
+                    core.inodes.remove(parent.children[name])
+                break
+            kind, target = await core.classify(path, stat)
+            if parent.changed <= asked:
+                return core.adopt_as(kind, target, parent, name, smb_name, stat, asked, asked_at)
+        raise PosixError(errno.ENOENT)
+
+    async def mkdir(self, parent_number: int, name: bytes) -> Attributes:
+        """Make a folder."""
+        core = self._core
+        core.require_writable()
+        parent = core.folder(parent_number)
+        smb_name = core.names.encode(name)
+        with core.changing(parent, name):
+            asked_at = core.now()
+            stat = await core.share.mkdir(core.inodes.child_path(parent, smb_name))
+        dentry = core.adopt(parent, name, smb_name, stat, core.inodes.tick, asked_at)
+        dentry.inode.listing = Listing((), complete=True, fresh_until=dentry.fresh_until)
+        return core.reply_entry(dentry)
+
+    async def mknod(self, parent_number: int, name: bytes, mode: int) -> Attributes:
+        """Make an empty regular file; SMB has nothing for the other kinds: `PosixError` EPERM."""
+        core = self._core
+        core.require_writable()
+        if not stat_module.S_ISREG(mode):
+            raise PosixError(errno.EPERM, "only regular files can be made on a share")
+        parent = core.folder(parent_number)
+        smb_name = core.names.encode(name)
+        with core.changing(parent, name):
+            asked_at = core.now()
+            file = await core.share.open(
+                core.inodes.child_path(parent, smb_name),
+                access=Access.READ_ATTRIBUTES,
+                disposition=Disposition.CREATE,
+                options=CreateOptions.NON_DIRECTORY_FILE,
+            )
+        file.stat.number_of_links = file.stat.number_of_links or 1
+        dentry = core.adopt(parent, name, smb_name, file.stat, core.inodes.tick, asked_at)
+        await file.close()
+        return core.reply_entry(dentry)
+
+    async def unlink(self, parent_number: int, name: bytes) -> None:
+        """Remove a name of a file; a file that is open stays usable until it is closed."""
+        core = self._core
+        core.require_writable()
+        parent = core.folder(parent_number)
+        smb_name = core.names.encode(name)
+        dentry = parent.children.get(name)
+        if dentry is not None and dentry.inode.kind == DIRECTORY:
+            raise PosixError(errno.EISDIR)
+        with core.changing(parent, name):
+            await remove_file(core, parent, smb_name, dentry.inode if dentry is not None else None)
+        if dentry is not None:
+            self.forget_name(dentry)
+
+    async def rmdir(self, parent_number: int, name: bytes) -> None:
+        """Remove an empty folder."""
+        core = self._core
+        core.require_writable()
+        parent = core.folder(parent_number)
+        smb_name = core.names.encode(name)
+        with core.changing(parent, name):
+            await self.remove_folder(core.inodes.child_path(parent, smb_name))
+        dentry = parent.children.get(name)
+        if dentry is not None:
+            self.forget_name(dentry)
+
+    async def remove_folder(self, path: str) -> None:
+        """Remove an empty folder on the server, read-only or not."""
+        share = self._core.share
+        try:
+            await share.rmdir(path)
+        except CannotDelete:
+            attributes = (await share.stat(path)).attributes
+            if not is_readonly(attributes):
+                raise
+            await share.set_basic(path, attributes=settable(attributes & ~1))
+            await share.rmdir(path)
+
+    def forget_name(self, dentry: Dentry) -> None:
+        """A name is gone from the server, and with it all that differ from it only by case."""
+        inodes, inode = self._core.inodes, dentry.inode
+        siblings = inodes.siblings(dentry)
+        links = inode.stat.number_of_links or inode.known_names()
+        inodes.touch(inode)
+        if links <= 1 or inode.kind == DIRECTORY:
+            inodes.mark_unlinked(inode)
+            return
+        if inode.stat.number_of_links:
+            inode.stat.number_of_links -= 1
+        for sibling in siblings:
+            inodes.remove(sibling)
+
+    async def link(self, number: int, parent_number: int, name: bytes) -> Attributes:
+        """Give a file another name."""
+        core = self._core
+        core.require_writable()
+        inode, parent = core.inodes[number], core.folder(parent_number)
+        smb_name = core.names.encode(name)
+        with core.changing(parent, name):
+            await core.share.link(core.inodes.path(inode), core.inodes.child_path(parent, smb_name))
+        fresh_until = core.now() + core.time_to_live(inode.kind)
+        if inode.stat.number_of_links:
+            core.inodes.touch(inode)
+            inode.stat.number_of_links += 1
+        else:
+            inode.expire()
+        dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until)
+        reply = core.reply_entry(dentry)
+        if inode.stat.number_of_links:
+            return reply
+        await core.refresh(inode)
+        return core.reply(inode, dentry.number, dentry.fresh_until)
+
+    async def symlink(self, parent_number: int, name: bytes, target: bytes) -> Attributes:
+        """Make a symbolic link; `PosixError` EPERM where it is switched off or leads out of the mount."""
+        core = self._core
+        core.require_writable()
+        if not core.config.shows_symlinks:
+            raise PosixError(errno.EPERM, "symbolic links are switched off")
+        parent = core.folder(parent_number)
+        smb_name = core.names.encode(name)
+        content = symlinks.encode(target)
+        self._require_contained(target, parent.depth())
+        with core.changing(parent, name):
+            asked_at = core.now()
+            stat = await core.share.write_file(
+                core.inodes.child_path(parent, smb_name), content, disposition=Disposition.CREATE
+            )
+        stat.number_of_links = stat.number_of_links or 1
+        tick = core.inodes.tick
+        return core.reply_entry(
+            core.adopt_as(SYMLINK, target, parent, name, smb_name, stat, tick, asked_at)
+        )
+
+    async def readlink(self, number: int) -> bytes:
+        """A symbolic link's target; `PosixError` EPERM if it leads out of the mount."""
+        inode = self._core.inodes[number]
+        if inode.target is None:
+            raise PosixError(errno.EINVAL)
+        self._require_contained(inode.target, max(0, inode.depth() - 1))
+        return inode.target
+
+    def _require_contained(self, target: bytes, depth: int) -> None:
+        if self._core.config.symlinks == "contain" and not symlinks.is_contained(target, depth):
+            raise PosixError(errno.EPERM, "the symbolic link leads out of the mount")
