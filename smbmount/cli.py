@@ -108,7 +108,7 @@ def _mount(arguments: Arguments, chosen: options.MountOptions) -> int:
         ) from None
     source, unc = plan.read_source(arguments.source, chosen.port)
     prefix = plan.read_prefix(unc, chosen)
-    plan.check_may_share(chosen)
+    plan.check_may_share(chosen, os.geteuid())
     mountpoint = prepare_mountpoint(arguments.mountpoint, nonempty=chosen.nonempty, force=chosen.force)
     login = credentials.resolve_login(chosen, os.environ, _prompt(), _own_name())
     return daemon.run_mount(

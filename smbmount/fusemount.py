@@ -67,6 +67,8 @@ class FuseMount:
                 pyfuse3.init(operations, self._mountpoint, self._options)
             except RuntimeError:
                 raise _refused(self._mountpoint, said()) from None
+            if text := one_line(said()):
+                logger.info("FUSE says: %s", text)
         self._open = True
         entry = topmost_mount(self._mountpoint)
         self._device = None if entry is None else entry.device

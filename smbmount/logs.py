@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
-import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -48,7 +47,9 @@ def set_up_logging(level: int, secrets: Iterable[Secret], *, to_stderr: bool, to
     """Send what is at least `level` to stderr and to syslog, as asked; syslog only where it listens."""
     handlers: list[logging.Handler] = []
     if to_stderr:
-        handlers.append(_masked(logging.StreamHandler(sys.stderr), _STDERR_FORMAT, secrets))
+        # A descriptor of its own, as stderr itself is sometimes caught or sent to nowhere.
+        stream = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        handlers.append(_masked(logging.StreamHandler(stream), _STDERR_FORMAT, secrets))
     if to_syslog and os.path.exists(SYSLOG_SOCKET):
         syslog = logging.handlers.SysLogHandler(
             SYSLOG_SOCKET, facility=logging.handlers.SysLogHandler.LOG_DAEMON

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from engine import AuthKind, ConnectConfig, Credentials, Dialect, Unc, parse_unc
 from smbmount.credentials import Login
@@ -12,10 +13,10 @@ from smbmount.options import MountOptions
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.names import NameMap
 
-FUSE_CONFIG: str = "/etc/fuse.conf"
-SUBTYPE: str = "smbmount"
+FUSE_CONFIG: Final = "/etc/fuse.conf"
+SUBTYPE: Final = "smbmount"
 
-_KINDS = {"ntlm": AuthKind.NTLM, "guest": AuthKind.GUEST, "anonymous": AuthKind.ANONYMOUS}
+_KINDS: Final = {"ntlm": AuthKind.NTLM, "guest": AuthKind.GUEST, "anonymous": AuthKind.ANONYMOUS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,6 @@ def filesystem_config(plan: Plan) -> FileSystemConfig:
         mountpoint=plan.mountpoint,
         max_read=options.rsize,
         max_write=options.wsize,
-        stall_timeout=options.timeout,
     )
 
 
@@ -140,9 +140,12 @@ def fuse_options(plan: Plan) -> set[str]:
     return {FuseOption(option) for option in chosen}
 
 
-def check_may_share(options: MountOptions, config: str = FUSE_CONFIG) -> None:
-    """Only root lets other users in, unless the machine's owner allows it to everyone."""
-    if os.geteuid() == 0 or not (options.allow_other or options.allow_root):
+def check_may_share(options: MountOptions, user: int, config: str = FUSE_CONFIG) -> None:
+    """Only root lets other users in, unless the machine's owner allows it to everyone.
+
+    `user` is who mounts. Raises `MountFailure`.
+    """
+    if user == 0 or not (options.allow_other or options.allow_root):
         return
     try:
         with open(config, encoding="utf-8", errors="replace") as file:

@@ -86,6 +86,7 @@ class Service:
         self._failure: MountFailure | None = None
         self._serving = False
         self._stopping = False
+        self._unwinding = False
 
     async def run(self) -> None:
         """Serve until the mount is unmounted or a signal comes; calls `ready` once the mount answers.
@@ -140,13 +141,19 @@ class Service:
         self._whole.deadline = trio.current_time() + self._plan.options.timeout
         await self._check_prefix(share)
         async with trio.open_nursery() as tasks:
-            filesystem = await self._mount.open(share, plans.filesystem_config(self._plan), tasks)
+            filesystem = await self._open(share, tasks)
             try:
                 await self._serve_requests(share)
             finally:
                 await self._shut_down(filesystem)
                 self._whole.deadline = trio.current_time() + LOGOFF_SECONDS
             tasks.cancel_scope.cancel()
+
+    async def _open(self, share: Share, tasks: trio.Nursery) -> ServedFileSystem:
+        try:
+            return await self._mount.open(share, plans.filesystem_config(self._plan), tasks)
+        except OSError as error:
+            raise MountFailure(f"cannot mount {self._plan.source}: {error.strerror}") from error
 
     async def _check_prefix(self, share: Share) -> None:
         if not self._plan.prefix:
@@ -185,6 +192,7 @@ class Service:
 
     async def _shut_down(self, filesystem: ServedFileSystem) -> None:
         """Bring everything written to the server; shielded, as this must happen whatever ended the mount."""
+        self._unwinding = True
         notify("STOPPING=1", f"STATUS=writing to {self._plan.source} what is left")
         with trio.move_on_after(FLUSH_SECONDS, shield=True) as scope:
             try:
@@ -208,10 +216,10 @@ class Service:
                 self._mount.close()
                 self._backend.quit_now(ExitCode.INTERRUPTED)
             self._stopping = True
-            if self._serving:
-                nursery.start_soon(self._stop)
-            else:
+            if not self._serving:
                 self._whole.cancel()
+            elif not self._unwinding:
+                nursery.start_soon(self._stop)
 
     async def _stop(self) -> None:
         await self._mount.write_pages_out()

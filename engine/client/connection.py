@@ -27,7 +27,7 @@ from engine.proto.statistics import Statistics
 from engine.wire.constants import Command, LockFlags
 from engine.wire.create import CloseRequest, CreateResponse
 from engine.wire.io import EchoRequest, LockElement, LockRequest
-from engine.wire.primitives import FileId
+from engine.wire.primitives import FILE_ID_RELATED, FileId
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +121,17 @@ class Connection:
     ) -> list[Reply]:
         """Send requests in one frame and wait for all their final replies.
 
-        The caller has made sure by `fits` that the server grants credits for that many at once.
+        The caller has made sure by `fits` that the server grants credits for that many at once. If
+        this is cancelled, a CLOSE among them is sent all the same.
         """
         charge = sum(map(self._machine.charge, requests))
-        await self._pass_gate(charge, charge, urgent)
+        try:
+            await self._pass_gate(charge, charge, urgent)
+        except trio.Cancelled:
+            for request in requests:
+                if isinstance(request, CloseRequest) and request.file_id != FILE_ID_RELATED:
+                    self._undo_later(request, batch)
+            raise
         return await self._finish(self._send(requests, batch, related).slots)
 
     async def claim_payload(self, length: int) -> int:
@@ -146,6 +153,12 @@ class Connection:
     def fits(self, requests: Sequence[Request]) -> bool:
         """Whether the credits that the server grants suffice to send these as one frame."""
         return sum(map(self._machine.charge, requests)) <= self._machine.credits.attainable
+
+    def room_beside(self, others: int) -> int:
+        """Bytes that a request may carry, or ask for, in one compound with `others` small ones."""
+        if not self._machine.multi_credit:
+            return CREDIT_UNIT
+        return max(1, self._machine.credits.attainable - others) * CREDIT_UNIT
 
     def _send(self, requests: Sequence[Request], batch: Batch, related: bool) -> Outgoing:
         if self._lost is not None:

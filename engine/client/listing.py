@@ -34,7 +34,7 @@ async def scan(
     A folder whose entries fit into one reply costs one round trip. Raises `NtStatusError`.
     """
     what = f"list {path or 'the share'}"
-    room = min(_BATCH_ROOM, max_transact)
+    room = min(_BATCH_ROOM, max_transact, tree.connection.room_beside(2))
     create = CreateRequest(
         desired_access=Access.LIST_DIRECTORY | Access.READ_ATTRIBUTES | Access.SYNCHRONIZE,
         create_options=CreateOptions.DIRECTORY_FILE,

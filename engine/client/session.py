@@ -169,7 +169,10 @@ def _finish(
     negotiated = connection.negotiated
     assert negotiated is not None
     guest = bool(response.session_flags & SessionFlags.IS_GUEST)
-    anonymous = bool(response.session_flags & SessionFlags.IS_NULL)
+    # Samba sets no flag for a session without an account; it can be nothing else if none was given.
+    anonymous = bool(response.session_flags & SessionFlags.IS_NULL) or (
+        credentials.kind is AuthKind.ANONYMOUS and not guest
+    )
     session = Session(connection, state, guest=guest, anonymous=anonymous)
     _check_identity(credentials, config, guest=guest, anonymous=anonymous)
     if guest or anonymous:

@@ -19,7 +19,7 @@ from engine.client.extended_attributes import get_ea, list_eas, set_ea
 from engine.client.file import File, query_all
 from engine.client.stat import DirectoryEntry, FileStat, VolumeSize, stat_from_all, stat_from_create
 from engine.client.tree import Tree
-from engine.errors import NtStatusError, RemoteProtocolError
+from engine.errors import NtStatusError, RemoteProtocolError, error_from_status
 from engine.proto.inflight import Reply, Request
 from engine.proto.statistics import Statistics
 from engine.wire.constants import (
@@ -267,13 +267,16 @@ class Share:
         await self._tree.exchange(create, *changes, _CLOSE, what=what)
 
     async def read_file(self, path: str, max_length: int) -> bytes:
-        """The first `max_length` bytes of a file (one round trip)."""
+        """The first `max_length` bytes of a file (one round trip, up to `max_read` and if credits allow)."""
+        if max_length > min(self.max_read, self._tree.connection.room_beside(2)):
+            async with await self.open(path, options=CreateOptions.NON_DIRECTORY_FILE) as file:
+                return bytes(await file.read_at(0, max_length))
         create = CreateRequest(
             desired_access=Access.READ_DATA | _ATTRIBUTES,
             create_options=CreateOptions.NON_DIRECTORY_FILE,
             name=path,
         )
-        read = ReadRequest(length=min(max_length, self.max_read), offset=0, file_id=FILE_ID_RELATED)
+        read = ReadRequest(length=max_length, offset=0, file_id=FILE_ID_RELATED)
         _, reply, _ = await self._tree.exchange(
             create, read, _CLOSE, what=f"read {path}", passes=(ntstatus.STATUS_END_OF_FILE,)
         )
@@ -284,11 +287,17 @@ class Share:
     async def write_file(
         self, path: str, data: Buffer, *, disposition: Disposition = Disposition.CREATE
     ) -> FileStat:
-        """Make a file with this content, at most `max_write` bytes (one round trip)."""
+        """Make a file with this content (one round trip, up to `max_write` bytes and if credits allow)."""
+        kind = CreateOptions.NON_DIRECTORY_FILE
+        if len(data) > min(self.max_write, self._tree.connection.room_beside(3)):
+            access = Access.WRITE_DATA
+            async with await self.open(path, access=access, disposition=disposition, options=kind) as file:
+                await file.write_at(0, data)
+                return await file.close_and_stat()
         create = CreateRequest(
             desired_access=Access.WRITE_DATA | _ATTRIBUTES,
             create_disposition=disposition,
-            create_options=CreateOptions.NON_DIRECTORY_FILE,
+            create_options=kind,
             name=path,
         )
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
@@ -303,17 +312,25 @@ class Share:
     async def copy(self, source: str, target: str, *, replace: bool = False) -> int:
         """Copy a file's data on the server itself; returns its size in bytes.
 
-        Raises `NotSupported` where the server cannot. A `target` that was made here and could not be
-        filled is deleted again.
+        Raises `NotSupported` where the server cannot, `InvalidParameter` if both are the same file. A
+        `target` that was made here and could not be filled is deleted again.
         """
-        disposition = Disposition.OVERWRITE_IF if replace else Disposition.CREATE
+        # Not OVERWRITE_IF: if both names are one file, it would have no content left to copy.
+        disposition = Disposition.OPEN_IF if replace else Disposition.CREATE
         kind = CreateOptions.NON_DIRECTORY_FILE
         async with await self.open(source, access=Access.READ, options=kind) as reader:
             access = Access.READ | Access.WRITE | Access.DELETE
             writer = await self.open(target, access=access, disposition=disposition, options=kind)
             async with writer:
+                if writer.existed and _same_file(reader, writer):
+                    raise error_from_status(
+                        ntstatus.STATUS_INVALID_PARAMETER, f"copy {source} onto itself, {target}"
+                    )
                 try:
-                    return await copy_data(self._tree, reader, writer, reader.stat.size)
+                    copied = await copy_data(self._tree, reader, writer, reader.stat.size)
+                    if writer.stat.size > copied:
+                        await writer.truncate(copied)
+                    return copied
                 except NtStatusError:
                     if not writer.existed:
                         await writer.delete()
@@ -367,6 +384,13 @@ class Share:
     async def echo(self) -> None:
         """One round trip to the server and back."""
         await self._tree.exchange(EchoRequest(), what="reach the server", urgent=True)
+
+
+def _same_file(one: File, other: File) -> bool:
+    if not one.stat.file_id:
+        return one.path.casefold() == other.path.casefold()
+    # Where a share spans several volumes, the number alone may not tell.
+    return (one.stat.file_id, one.stat.creation_ns) == (other.stat.file_id, other.stat.creation_ns)
 
 
 def _decode_all(reply: Reply) -> FileStat:

@@ -35,6 +35,9 @@ class CreditLedger:
         self.target = target
         self.available = 1
         self.outstanding = 0
+        self.reach = 1
+        """The most credits that were in hand at once; `total` is more than that where a server with a
+        small limit gives new credits for requests under way and none with their replies."""
 
     @property
     def total(self) -> int:
@@ -44,8 +47,7 @@ class CreditLedger:
     @property
     def attainable(self) -> int:
         """The largest charge that an ordinary request can ever hope for, as things stand."""
-        total = self.total
-        return total - _KEPT_BACK if total >= _KEEP_BACK_FROM else total
+        return self.reach - self._kept_back(urgent=False)
 
     def offer(self, wanted: int, *, minimum: int = 1, urgent: bool = False) -> int:
         """Return how many credits may be spent now: `wanted`, fewer where no more can come, or 0: wait.
@@ -53,16 +55,19 @@ class CreditLedger:
         A result other than 0 is at least `minimum`. Raises `RemoteProtocolError` where waiting is
         pointless because the server has not granted `minimum` and owes us no reply.
         """
-        kept_back = 0 if urgent or self.total < _KEEP_BACK_FROM else _KEPT_BACK
+        kept_back = self._kept_back(urgent)
         room = self.available - kept_back
         if room >= wanted:
             return wanted
-        attainable = self.total - kept_back
+        attainable = self.reach - kept_back
         if attainable >= wanted:
             return 0
         if attainable < minimum and not self.outstanding:
             raise RemoteProtocolError(f"the server granted {self.available} credits, {minimum} are needed")
         return room if room >= max(minimum, attainable) else 0
+
+    def _kept_back(self, urgent: bool) -> int:
+        return 0 if urgent or self.reach < _KEEP_BACK_FROM else _KEPT_BACK
 
     def spend(self, charge: int) -> None:
         """Take `charge` credits that `offer` allowed."""
@@ -74,6 +79,8 @@ class CreditLedger:
         """Book a reply that grants `granted` credits and settles `settled` outstanding ones."""
         self.available += granted
         self.outstanding -= settled
+        # With nothing under way, what is in hand is all there is, also if it used to be more.
+        self.reach = max(self.reach, self.available) if self.outstanding else self.available
 
     def to_request(self, charge: int) -> int:
         """The CreditRequest field of a request that costs `charge`."""

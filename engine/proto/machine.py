@@ -6,8 +6,10 @@ credits and for replies is the floor above.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from errno import EINVAL
 from typing import Final
 
 from engine.errors import LocalProtocolError, RemoteProtocolError, SmbError
@@ -56,6 +58,14 @@ def payload_size(request: Request) -> int:
             return 0
 
 
+def _encode(request: Request) -> bytes:
+    try:
+        return request.encode()
+    except struct.error as error:
+        name = request.COMMAND.name
+        raise LocalProtocolError(f"a number in a {name} is out of range: {error}", errno=EINVAL) from error
+
+
 def leaves_behind(slot: Slot, reply: Reply) -> bool:
     """Whether a request whose waiter is gone left something on the server: a handle or a lock."""
     return (
@@ -102,10 +112,12 @@ class Machine:
         """Turn requests into one frame, a compound where there are several, and open their slots.
 
         The caller has made sure that the credits are there. `now` is the monotonic time in seconds.
+        Raises `LocalProtocolError`, and spends nothing, if a request cannot be encoded.
         """
         if sealed and session.sealer is None:
             raise LocalProtocolError("encryption asked for on a session that has no encryption keys")
         closes = related and any(request.COMMAND is Command.CLOSE for request in requests)
+        bodies = [_encode(request) for request in requests]
         buffers: list[Buffer] = []
         slots: list[Slot] = []
         last = len(requests) - 1
@@ -113,7 +125,7 @@ class Machine:
             slot = self._open_slot(request, session, tree_id, sealed, now, closes)
             slots.append(slot)
             flags = HeaderFlags.RELATED_OPERATIONS if related and index else HeaderFlags(0)
-            buffers += self._message(slot, flags, is_last=index == last)
+            buffers += self._message(slot, bodies[index], flags, is_last=index == last)
         self.statistics.most_in_flight = max(self.statistics.most_in_flight, len(self.slots))
         self.statistics.trips["+".join(request.COMMAND.name for request in requests)] += 1
         if sealed and session.sealer is not None:
@@ -124,10 +136,15 @@ class Machine:
     def abandon(self, slot: Slot) -> list[Buffer]:
         """Give up waiting for `slot`; returns the CANCEL to send, or nothing if its reply is there.
 
+        A CLOSE is not cancelled: nobody wants the handle that this would leave open.
         The slot stays in the table, and its final reply still banks its credits and is reported as a
         `LateReply` if it left something on the server ([MS-SMB2] 3.2.4.24).
         """
         if slot.state not in (SlotState.SENT, SlotState.PENDING):
+            return []
+        if slot.request.COMMAND is Command.CLOSE:
+            slot.state = SlotState.ABANDONED
+            slot.on_done = None
             return []
         header = Header(
             command=Command.CANCEL,
@@ -189,9 +206,9 @@ class Machine:
         self.statistics.requests[request.COMMAND.name] += 1
         return slot
 
-    def _message(self, slot: Slot, flags: HeaderFlags, *, is_last: bool) -> list[Buffer]:
+    def _message(self, slot: Slot, body: bytes, flags: HeaderFlags, *, is_last: bool) -> list[Buffer]:
         request = slot.request
-        parts: list[Buffer] = [request.encode()]
+        parts: list[Buffer] = [body]
         if isinstance(request, WriteRequest):
             parts.append(request.data)
         size = SMB2_HEADER_SIZE + sum(map(len, parts))
@@ -249,9 +266,12 @@ class Machine:
         if header.command != slot.request.COMMAND:
             raise RemoteProtocolError(f"{slot.request.COMMAND.name} was answered by command {header.command}")
         self._check_protection(slot, header, message, sealed_by)
-        self.credits.bank(header.credits, slot.owed)
-        slot.owed = 0
-        if header.status == STATUS_PENDING and header.flags & HeaderFlags.ASYNC_COMMAND:
+        interim = header.status == STATUS_PENDING and bool(header.flags & HeaderFlags.ASYNC_COMMAND)
+        # An interim reply that grants nothing leaves it to the final one.
+        settled = slot.owed if header.credits or not interim else 0
+        self.credits.bank(header.credits, settled)
+        slot.owed -= settled
+        if interim:
             self.statistics.interim_replies += 1
             slot.async_id = header.async_id
             if slot.state is SlotState.SENT:

@@ -42,6 +42,38 @@ python_wanted() {
 }
 
 python_is_set_up() {
+    [ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/set-up-for" 2>/dev/null)" = "$(python_wanted)" ]
+}
+
+install_packages() {
+    local as_root=()
+    command -v apt-get >/dev/null || fail "these Debian packages are missing and there is no apt-get: $*"
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || fail "run this once as root, to install these Debian packages: $*"
+        as_root=(sudo)
+    fi
+    printf 'installing %s\n' "$*"
+    "${as_root[@]}" apt-get -qq update || fail "apt-get update failed; is the network there?"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq -y --no-install-recommends install "$@" >/dev/null ||
+        fail "apt-get could not install: $*"
+}
+
+set_up_python() {
+    if python_is_set_up; then
+        return
+    fi
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "Python 3.11 or newer is needed; $(python3 --version 2>&1) is the first in PATH"
+    printf 'installing the Python packages into %s\n' "$VENV"
+    rm -rf "$VENV"
+    python3 -m venv "$VENV" || fail "could not make a virtual environment at $VENV"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable "${CHECKOUT}[dev]" ||
+        fail "pip could not install smbmount and what it needs"
+    python_wanted >"$VENV/set-up-for"
+}
+
+set_up() {
     local packages
     mapfile -t packages < <(missing_packages "$1" | sort -u)
     if [ "${#packages[@]}" -gt 0 ]; then

@@ -103,6 +103,11 @@ def attributes_for_mode(attributes: int, mode: int) -> FileAttributes | None:
     return settable(wanted)
 
 
+def attributes_for_new(mode: int) -> FileAttributes:
+    """The DOS attributes of a file made with these permission bits."""
+    return FileAttributes.NORMAL if mode & _WRITE_BITS else FileAttributes.READONLY
+
+
 def settable(attributes: int) -> FileAttributes:
     """The attributes that may be sent; 0 would mean "leave alone"."""
     return FileAttributes(attributes & _SETTABLE or FileAttributes.NORMAL)

@@ -14,7 +14,7 @@ class FileSystemConfig:
     `max_read` and `max_write` lower what the share allows per request. `server_inode_numbers` takes the
     server's file ids for `st_ino`. `symlinks`: `contain` keeps targets inside the mount, `all` trusts
     them, `none` shows links as the plain files they are and makes none. `cache="none"` reads and writes
-    through. `stall_timeout` is the silence after which waiting for written data is given up.
+    through. `statfs_timeout` is how long the volume's room is taken for known.
     """
 
     uid: int = 0
@@ -34,7 +34,6 @@ class FileSystemConfig:
     max_read: int | None = None
     max_write: int | None = None
     statfs_timeout: float = 5.0
-    stall_timeout: float = 60.0
 
     @property
     def shows_symlinks(self) -> bool:

@@ -6,7 +6,7 @@ import errno
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -35,6 +35,19 @@ from .writebehind import WriteBudget
 
 _TARGETS_KEPT: Final = 4096
 """Files of a symbolic link's size whose content we remember: a large folder of links."""
+
+
+class Answer(NamedTuple):
+    """What the server told of a file, and when it was asked: the table's tick, and trio's clock.
+
+    `target` is a symbolic link's.
+    """
+
+    stat: FileStat
+    kind: int
+    target: bytes | None
+    asked: int
+    asked_at: float
 
 
 class Core:
@@ -101,31 +114,27 @@ class Core:
         return self.reply(dentry.inode, dentry.number, dentry.fresh_until)
 
     def adopt(
-        self, parent: Inode, name: bytes, smb_name: str, stat: FileStat, asked: int, asked_at: float
-    ) -> Dentry:
-        """Record a file or folder that the server told of under this name."""
-        return self.adopt_as(
-            DIRECTORY if stat.is_directory else FILE, None, parent, name, smb_name, stat, asked, asked_at
-        )
-
-    def adopt_as(
         self,
-        kind: int,
-        target: bytes | None,
         parent: Inode,
         name: bytes,
         smb_name: str,
-        stat: FileStat,
-        asked: int,
-        asked_at: float,
+        entry: Answer,
     ) -> Dentry:
-        """Record an inode of a known kind; `target` is a symbolic link's."""
+        """Record what the server told of a name."""
         known = parent.children.get(name)
-        inode = self.inodes.identify(parent, stat, kind, known.inode if known is not None else None)
-        inode.target = target
-        fresh_until = asked_at + self.time_to_live(kind)
-        inode.update(stat, asked, fresh_until)
+        inode = self.inodes.identify(parent, entry.stat, entry.kind, known.inode if known else None)
+        inode.target = entry.target
+        fresh_until = entry.asked_at + self.time_to_live(entry.kind)
+        inode.update(entry.stat, entry.asked, fresh_until)
         return self.inodes.enter(parent, name, smb_name, inode, fresh_until)
+
+    def adopt_new(self, parent: Inode, name: bytes, smb_name: str, answer: Answer) -> Dentry:
+        """Record what we have just made: whatever had the name before is another inode, with other links."""
+        outdated = parent.children.get(name)
+        if outdated is not None:
+            self.inodes.remove(outdated)
+        answer.stat.number_of_links = answer.stat.number_of_links or 1
+        return self.adopt(parent, name, smb_name, answer)
 
     async def classify(self, path: str, stat: FileStat) -> tuple[int, bytes | None]:
         """Whether it is a folder, a file, or a symbolic link with which target."""

@@ -23,7 +23,7 @@ class FileHandle:
     Invariant: it stands in `inode.handles` from the open until its data is drained at release.
     """
 
-    __slots__ = ("append", "file", "inode", "number", "readahead", "writable", "wrote", "_error")
+    __slots__ = ("_error", "append", "file", "inode", "number", "readahead", "writable", "wrote")
 
     def __init__(
         self, inode: Inode, file: RemoteFile, *, writable: bool, append: bool, readahead: ReadAhead | None

@@ -299,7 +299,7 @@ class InodeTable:
         return moved
 
     def siblings(self, dentry: Dentry) -> list[Dentry]:
-        """The names of the same inode in the same folder that differ at most by case: one name to the server."""
+        """The names of its inode in its folder that differ at most by case: one name to the server."""
         key = fold(dentry.smb_name)
         return [d for d in dentry.inode.names if d.parent is dentry.parent and fold(d.smb_name) == key]
 
@@ -383,4 +383,6 @@ class InodeTable:
 
     @staticmethod
     def _is_case_alias(other: Dentry, parent: Inode, smb_name: str) -> bool:
-        return other.parent is parent and other.smb_name != smb_name and fold(other.smb_name) == fold(smb_name)
+        if other.parent is not parent or other.smb_name == smb_name:
+            return False
+        return fold(other.smb_name) == fold(smb_name)

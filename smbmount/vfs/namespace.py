@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import stat as stat_module
 
-from engine import Access, CannotDelete, CreateOptions, Disposition
+from engine import Access, CannotDelete, CreateOptions, Disposition, FileAttributes
 
 from . import symlinks
-from .attributes import DIRECTORY, FILE, SYMLINK, Attributes, is_readonly, settable
-from .core import Core
+from .attributes import DIRECTORY, FILE, SYMLINK, Attributes, attributes_for_new, is_readonly, settable
+from .core import Answer, Core
 from .directories import Directories
 from .errors import ABSENT, PosixError
 from .inodes import Dentry, Inode
@@ -58,21 +58,21 @@ class Namespace:
     async def resolve(self, parent: Inode, name: bytes, smb_name: str) -> Dentry:
         """Ask the server for a name; `PosixError` ENOENT."""
         core = self._core
-        for _ in range(_TRIES):
+        for attempt in range(1, _TRIES + 1):
             asked, asked_at = core.inodes.tick, core.now()
             path = core.inodes.child_path(parent, smb_name)
             try:
                 stat = await core.share.stat(path)
             except ABSENT:
-                if parent.changed > asked:
+                if parent.changed > asked and attempt < _TRIES:
                     continue
                 if name in parent.children:
                     core.inodes.remove(parent.children[name])
-                break
+                raise PosixError(errno.ENOENT) from None
             kind, target = await core.classify(path, stat)
             if parent.changed <= asked:
-                return core.adopt_as(kind, target, parent, name, smb_name, stat, asked, asked_at)
-        raise PosixError(errno.ENOENT)
+                break
+        return core.adopt(parent, name, smb_name, Answer(stat, kind, target, asked, asked_at))
 
     async def mkdir(self, parent_number: int, name: bytes) -> Attributes:
         """Make a folder."""
@@ -83,7 +83,8 @@ class Namespace:
         with core.changing(parent, name):
             asked_at = core.now()
             stat = await core.share.mkdir(core.inodes.child_path(parent, smb_name))
-        dentry = core.adopt(parent, name, smb_name, stat, core.inodes.tick, asked_at)
+        answer = Answer(stat, DIRECTORY, None, core.inodes.tick, asked_at)
+        dentry = core.adopt_new(parent, name, smb_name, answer)
         dentry.inode.listing = Listing((), complete=True, fresh_until=dentry.fresh_until)
         return core.reply_entry(dentry)
 
@@ -102,11 +103,11 @@ class Namespace:
                 access=Access.READ_ATTRIBUTES,
                 disposition=Disposition.CREATE,
                 options=CreateOptions.NON_DIRECTORY_FILE,
+                attributes=attributes_for_new(mode),
             )
-        file.stat.number_of_links = file.stat.number_of_links or 1
-        dentry = core.adopt(parent, name, smb_name, file.stat, core.inodes.tick, asked_at)
         await file.close()
-        return core.reply_entry(dentry)
+        answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)
+        return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 
     async def unlink(self, parent_number: int, name: bytes) -> None:
         """Remove a name of a file; a file that is open stays usable until it is closed."""
@@ -143,7 +144,7 @@ class Namespace:
             attributes = (await share.stat(path)).attributes
             if not is_readonly(attributes):
                 raise
-            await share.set_basic(path, attributes=settable(attributes & ~1))
+            await share.set_basic(path, attributes=settable(attributes & ~FileAttributes.READONLY))
             await share.rmdir(path)
 
     def forget_name(self, dentry: Dentry) -> None:
@@ -169,17 +170,13 @@ class Namespace:
         with core.changing(parent, name):
             await core.share.link(core.inodes.path(inode), core.inodes.child_path(parent, smb_name))
         fresh_until = core.now() + core.time_to_live(inode.kind)
+        dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until)
         if inode.stat.number_of_links:
             core.inodes.touch(inode)
             inode.stat.number_of_links += 1
         else:
-            inode.expire()
-        dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until)
-        reply = core.reply_entry(dentry)
-        if inode.stat.number_of_links:
-            return reply
-        await core.refresh(inode)
-        return core.reply(inode, dentry.number, dentry.fresh_until)
+            await core.refresh(inode)
+        return core.reply_entry(dentry)
 
     async def symlink(self, parent_number: int, name: bytes, target: bytes) -> Attributes:
         """Make a symbolic link; `PosixError` EPERM where it is switched off or leads out of the mount."""
@@ -196,11 +193,8 @@ class Namespace:
             stat = await core.share.write_file(
                 core.inodes.child_path(parent, smb_name), content, disposition=Disposition.CREATE
             )
-        stat.number_of_links = stat.number_of_links or 1
-        tick = core.inodes.tick
-        return core.reply_entry(
-            core.adopt_as(SYMLINK, target, parent, name, smb_name, stat, tick, asked_at)
-        )
+        answer = Answer(stat, SYMLINK, target, core.inodes.tick, asked_at)
+        return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 
     async def readlink(self, number: int) -> bytes:
         """A symbolic link's target; `PosixError` EPERM if it leads out of the mount."""

@@ -102,14 +102,12 @@ class WriteBehind:
         spawn: Callable[..., object],
         *,
         chunk: int,
-        stall_timeout: float,
         on_failure: Callable[[], None],
         file_limit: int = FILE_LIMIT,
     ) -> None:
         self._budget = budget
         self._spawn = spawn
         self._chunk = min(chunk, CHUNK)
-        self._stall_timeout = stall_timeout
         self._on_failure = on_failure
         self._file_limit = file_limit
         self._queue: deque[Extent] = deque()
@@ -123,7 +121,7 @@ class WriteBehind:
         if self._has_room(length):
             return
         self._budget.push_all()
-        await self._budget.changed.wait_until(lambda: self._has_room(length), self._stall_timeout)
+        await self._budget.changed.wait_until(lambda: self._has_room(length))
 
     def _has_room(self, length: int) -> bool:
         if self.dirty and self.dirty + length > self._file_limit:
@@ -168,7 +166,7 @@ class WriteBehind:
         """Return once all that was written before the call has been sent and answered."""
         self.push()
         last = self._serial
-        await self._budget.changed.wait_until(lambda: self._oldest() > last, self._stall_timeout)
+        await self._budget.changed.wait_until(lambda: self._oldest() > last)
 
     def lowest_offset(self) -> int:
         """The first byte that the server does not have yet; only where something is dirty."""

@@ -227,7 +227,6 @@ PIECES = st.one_of(
 def test_any_text_gives_options_or_an_option_error(text: str) -> None:
     try:
         options = parse_options(text)
-    except OptionError as error:
-        assert str(error)
-    else:
-        assert isinstance(options, MountOptions)
+    except OptionError:
+        return
+    assert isinstance(options, MountOptions)

@@ -1,4 +1,4 @@
-"""The life of a mount, with a server and a kernel that are fakes: what ends it, in what order, with what word."""
+"""The life of a mount, with fakes for server and kernel: what ends it, in what order, with what word."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ class World:
     description: str = "a fake"
 
     @contextlib.asynccontextmanager
-    async def connect(self, unc: Unc, credentials: Credentials, config: ConnectConfig) -> AsyncIterator[Share]:
+    async def connect(
+        self, unc: Unc, credentials: Credentials, config: ConnectConfig
+    ) -> AsyncIterator[Share]:
         self.credentials, self.config = credentials, config
         if self.connect_error is not None:
             raise self.connect_error
@@ -212,7 +214,8 @@ def test_requests_that_never_end_do_not_keep_the_mount() -> None:
     assert world.events[-3:] == ["flushed", "logged off", "unmounted"]
 
 
-def test_a_second_signal_unmounts_and_quits_at_once() -> None:
+def test_a_second_signal_unmounts_and_quits_at_once(expected_warnings: ExpectedWarnings) -> None:
+    expected_warnings.allow("not everything could be written")
     world = World(shuts_down=False)
     with pytest.raises(HasQuit):
         serve(world, meanwhile=signalling(signal.SIGTERM, signal.SIGTERM))
@@ -240,6 +243,25 @@ def test_data_lost_at_the_end_is_said_and_is_no_success(
     failure = serve(world, meanwhile=unmounting(world))
     assert failure is not None
     assert failure.code is ExitCode.SYSTEM
+
+
+def test_a_signal_while_it_unwinds_already_changes_nothing() -> None:
+    world = World(shuts_down=False, shutdown_error=None)
+    flushed = trio.Event()
+
+    async def shutdown() -> None:
+        world.events.append("flushing")
+        await flushed.wait()
+
+    async def unmount_and_signal() -> None:
+        await unmounting(world)()
+        await signalling(signal.SIGTERM)()
+        await trio.testing.wait_all_tasks_blocked()
+        flushed.set()
+
+    world.shutdown = shutdown  # type: ignore[method-assign]
+    assert serve(world, meanwhile=unmount_and_signal) is None
+    assert world.events == [*WHOLE_LIFE, "flushing", "logged off", "unmounted"]
 
 
 def test_a_signal_before_the_mount_interrupts_it() -> None:
@@ -327,7 +349,9 @@ def test_an_unexpected_error_still_flushes_and_unmounts() -> None:
 
 def test_the_engine_is_told_what_the_options_say() -> None:
     world = World()
-    options = "vers=3.0,seal,port=1445,ip=192.0.2.7,timeout=5,echo_interval=9,max_credits=3,rsize=8192,wsize=4096"
+    options = (
+        "vers=3.0,seal,port=1445,ip=192.0.2.7,timeout=5,echo_interval=9,max_credits=3,rsize=8192,wsize=4096"
+    )
     assert serve(world, make_plan(options), unmounting(world)) is None
     assert world.credentials == Credentials("me", "canary", "D")
     assert world.config == ConnectConfig(

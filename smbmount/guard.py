@@ -1,0 +1,76 @@
+"""The wall around every call from the kernel: one deadline, and no exception but `FUSEError` gets out.
+
+pyfuse3 ends the mount on any other exception.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+import pyfuse3
+import trio
+
+from engine import SmbError
+
+from .vfs.errors import errno_of
+from .vfs.signals import postpone_deadline
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class HasTimeout(Protocol):
+    """What owns the handlers: it knows how long a call may make no progress, in seconds."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds; infinite for a mount that waits for ever."""
+
+
+Owner = TypeVar("Owner", bound=HasTimeout)
+
+
+def guarded(
+    handler: Callable[Concatenate[Owner, P], Awaitable[R]],
+) -> Callable[Concatenate[Owner, P], Awaitable[R]]:
+    """Wrap a handler: refusals become their errno; a passed deadline and every mistake of ours EIO.
+
+    Mistakes are logged with their traceback. Cancellation from outside passes.
+    """
+
+    @functools.wraps(handler)
+    async def wrapper(owner: Owner, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await _within_deadline(owner.timeout, lambda: handler(owner, *args, **kwargs))
+        except pyfuse3.FUSEError:
+            raise
+        except (SmbError, OSError) as exc:
+            log.debug("%s: %s", handler.__name__, exc)
+            raise pyfuse3.FUSEError(errno_of(exc)) from None
+        except trio.TooSlowError:
+            log.warning("%s: no answer for %.0f seconds", handler.__name__, owner.timeout)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+        except Exception:
+            log.exception("%s failed by a mistake of this program", handler.__name__)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return wrapper
+
+
+async def _within_deadline(timeout: float, call: Callable[[], Awaitable[R]]) -> R:
+    with trio.fail_after(timeout) as scope:
+
+        def postpone() -> None:
+            scope.deadline = trio.current_time() + timeout
+
+        token = postpone_deadline.set(postpone)
+        try:
+            return await call()
+        finally:
+            postpone_deadline.reset(token)

@@ -1,0 +1,306 @@
+"""Open files: open, create, read, write, flush, fsync, release, and their sizes."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from engine import Access, AccessDenied, CreateOptions, Disposition, FileAttributes, SmbError
+
+from .attributes import DIRECTORY, FILE, Attributes, attributes_for_new, has_no_eas
+from .core import Answer, Core
+from .errors import ABSENT, PosixError
+from .handles import FileHandle
+from .inodes import Inode
+from .readahead import ReadAhead
+from .remote import RemoteFile
+from .writebehind import WriteBehind
+
+log = logging.getLogger(__name__)
+
+_PLAIN: Final = FileAttributes.NORMAL | FileAttributes.ARCHIVE
+"""Attributes that an overwriting open neither refuses nor loses."""
+
+
+@dataclass(slots=True)
+class OpenedFile:
+    """The reply to open: the handle, and how the kernel may cache the file's pages."""
+
+    number: int
+    direct_io: bool
+    keep_cache: bool
+
+
+class Files:
+    """The operations on open files."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        share, config = core.share, core.config
+        self._read_chunk = min(share.max_read, config.max_read or share.max_read)
+        self._write_chunk = min(share.max_write, config.max_write or share.max_write)
+        self._writes_through = config.cache == "none"
+
+    async def open(self, number: int, flags: int) -> OpenedFile:
+        """Open an inode with the flags of open(2). `PosixError` ESTALE if its name is another file's now."""
+        core = self._core
+        inode = core.inodes[number]
+        if inode.kind != FILE:
+            raise PosixError(errno.EISDIR if inode.kind == DIRECTORY else errno.ELOOP)
+        truncate = bool(flags & os.O_TRUNC)
+        access = _access(flags)
+        if access & Access.WRITE_DATA:
+            core.require_writable()
+        if truncate:
+            await self._drain(inode)
+        asked, asked_at = core.inodes.tick, core.now()
+        file = await self._open_remote(inode, access, truncate)
+        if not core.inodes.describes(inode, file.stat):
+            await self._abandon(file)
+            self._forget_newest_name(inode)
+            raise PosixError(errno.ESTALE)
+        if truncate:
+            core.inodes.touch(inode)
+            self._drop_readahead(inode)
+            asked = core.inodes.tick
+        inode.update(file.stat, asked, asked_at + core.time_to_live(FILE))
+        return self._opened(inode, file, flags)
+
+    async def _open_remote(self, inode: Inode, access: Access, truncate: bool) -> RemoteFile:
+        core = self._core
+        try:
+            path = core.inodes.path(inode)
+            if truncate and inode.stat.attributes & ~_PLAIN == 0 and has_no_eas(inode.stat):
+                try:
+                    return await core.share.open(
+                        path,
+                        access=access,
+                        disposition=Disposition.OVERWRITE,
+                        options=CreateOptions.NON_DIRECTORY_FILE,
+                    )
+                except AccessDenied:
+                    log.debug("%r cannot be overwritten at the open, so it is truncated after it", path)
+            file = await core.share.open(path, access=access, options=CreateOptions.NON_DIRECTORY_FILE)
+        except ABSENT:
+            self._forget_newest_name(inode)
+            raise PosixError(errno.ESTALE) from None
+        if truncate:
+            await self._truncate_opened(file)
+        return file
+
+    async def _truncate_opened(self, file: RemoteFile) -> None:
+        try:
+            await file.truncate(0)
+        except SmbError:
+            await self._abandon(file)
+            raise
+        file.stat.size = file.stat.allocation_size = 0
+
+    def _forget_newest_name(self, inode: Inode) -> None:
+        if inode.names:
+            self._core.inodes.remove(inode.names[-1])
+
+    async def create(
+        self, parent_number: int, name: bytes, mode: int, flags: int
+    ) -> tuple[OpenedFile, Attributes]:
+        """Create and open a file; with O_EXCL only if the name is free, else what is there is opened."""
+        core = self._core
+        core.require_writable()
+        parent = core.folder(parent_number)
+        smb_name = core.names.encode(name)
+        exclusive = bool(flags & os.O_EXCL)
+        with core.changing(parent, name):
+            asked, asked_at = core.inodes.tick, core.now()
+            file = await core.share.open(
+                core.inodes.child_path(parent, smb_name),
+                access=_access(flags),
+                disposition=Disposition.CREATE if exclusive else Disposition.OPEN_IF,
+                options=CreateOptions.NON_DIRECTORY_FILE,
+                attributes=attributes_for_new(mode),
+            )
+            if file.existed and flags & os.O_TRUNC:
+                await self._truncate_opened(file)
+                asked = core.inodes.tick
+        if file.existed:
+            dentry = core.adopt(parent, name, smb_name, Answer(file.stat, FILE, None, asked, asked_at))
+        else:
+            answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)
+            dentry = core.adopt_new(parent, name, smb_name, answer)
+        opened = self._opened(dentry.inode, file, flags)
+        return opened, core.reply_entry(dentry)
+
+    def _opened(self, inode: Inode, file: RemoteFile, flags: int) -> OpenedFile:
+        core = self._core
+        access = _access(flags)
+        readable, writable = bool(access & Access.READ_DATA), bool(access & Access.WRITE_DATA)
+        readahead = None
+        if readable and not self._writes_through:
+            readahead = ReadAhead(file, core.read_budget, core.spawn, chunk=self._read_chunk)
+        handle = FileHandle(
+            inode, file, writable=writable, append=bool(flags & os.O_APPEND), readahead=readahead
+        )
+        handle.number = core.files.add(handle)
+        inode.handles.append(handle)
+        version = None if inode.stale or inode.is_dirty else (inode.stat.size, inode.stat.write_ns)
+        keep_cache = version is not None and version == inode.open_version
+        inode.open_version = version
+        direct_io = self._writes_through or (handle.append and not readable)
+        return OpenedFile(handle.number, direct_io, keep_cache and not direct_io)
+
+    async def read(self, number: int, offset: int, length: int) -> memoryview | bytes:
+        """Up to `length` bytes at `offset`; fewer only at the end of the file."""
+        handle = self._core.files[number]
+        inode = handle.inode
+        writes = inode.writes
+        if writes is not None and inode.is_dirty:
+            end = offset + length
+            if end > inode.clean_size or end > writes.lowest_offset():
+                await writes.drain()
+        if handle.readahead is None:
+            return await handle.file.read_at(offset, length)
+        return await handle.readahead.read(offset, length, inode.stat.size)
+
+    async def write(self, number: int, offset: int, data: bytes) -> int:
+        """Take `data` over, or write it through; the number of bytes. An earlier error of this open file is
+        reported first. Files open with O_APPEND are written at their end as known here."""
+        handle = self._core.files[number]
+        inode = handle.inode
+        handle.raise_error()
+        if not handle.writable:
+            raise PosixError(errno.EBADF)
+        if handle.append and not inode.is_dirty and inode.fresh_until <= self._core.now():
+            await self._core.refresh(inode)
+        if self._writes_through:
+            offset = inode.stat.size if handle.append else offset
+            self._wrote(handle, offset + len(data))
+            await handle.file.write_at(offset, data)
+            self._wrote(handle, offset + len(data))
+            return len(data)
+        if inode.writes is None:
+            inode.writes = self._new_writes(inode)
+        await inode.writes.wait_for_room(len(data))
+        handle.raise_error()
+        inode.writes.add(handle, inode.stat.size if handle.append else offset, data)
+        self._wrote(handle, (inode.stat.size if handle.append else offset) + len(data))
+        return len(data)
+
+    def _new_writes(self, inode: Inode) -> WriteBehind:
+        core = self._core
+
+        def on_failure() -> None:
+            core.inodes.touch(inode)
+            inode.expire()
+
+        return WriteBehind(
+            core.write_budget,
+            core.spawn,
+            chunk=self._write_chunk,
+            on_failure=on_failure,
+        )
+
+    def _wrote(self, handle: FileHandle, end: int) -> None:
+        inode = handle.inode
+        handle.wrote = True
+        inode.stat.size = max(inode.stat.size, end)
+        inode.stale = True
+        inode.open_version = None
+        self._core.inodes.touch(inode)
+        self._drop_readahead(inode)
+
+    async def truncate(self, inode: Inode, size: int, number: int | None) -> None:
+        """Set a file's size, through the open file `number` or another that may write, else by its name."""
+        core = self._core
+        await self._drain(inode)
+        handle = core.files[number] if number is not None else None
+        if handle is None or not handle.writable:
+            handle = next((other for other in inode.handles if other.writable), None)
+        try:
+            if handle is not None:
+                handle.wrote = True
+                await handle.file.truncate(size)
+            else:
+                await core.share.truncate(core.inodes.path(inode), size)
+        except BaseException:
+            inode.expire()
+            raise
+        finally:
+            core.inodes.touch(inode)
+            self._drop_readahead(inode)
+            inode.open_version = None
+        inode.stat.size = inode.clean_size = size
+        inode.stat.allocation_size = min(inode.stat.allocation_size, size)
+        inode.stale = True
+
+    async def flush(self, number: int) -> None:
+        """Called at each close(2): write what is unwritten, and report this open file's error."""
+        handle = self._core.files[number]
+        if handle.wrote:
+            await self._drain(handle.inode)
+        handle.raise_error()
+
+    async def fsync(self, number: int) -> None:
+        """Write what is unwritten, report this open file's error, and have the server write to its disk."""
+        handle = self._core.files[number]
+        await self._drain(handle.inode)
+        handle.raise_error()
+        if not handle.writable:
+            handle = next((other for other in handle.inode.handles if other.writable), handle)
+        if handle.writable:
+            await handle.file.flush()
+
+    async def release(self, number: int) -> None:
+        """The last close of an open file. Nobody hears of errors any more, so they are logged."""
+        handle = self._core.files.remove(number)
+        inode = handle.inode
+        try:
+            if handle.wrote:
+                await self._drain(inode)
+            if handle.readahead is not None:
+                await handle.readahead.close()
+        finally:
+            inode.handles.remove(handle)
+            error = handle.take_error()
+            if error is not None:
+                log.error("data written to %r is lost: %s", inode, error)
+            self._core.inodes.discard_if_unused(inode)
+        await self._abandon(handle.file)
+
+    async def close_all(self) -> None:
+        """Write everything, then close every open file."""
+        for inode in self._core.inodes:
+            if inode.writes is not None:
+                inode.writes.push()
+        for handle in self._core.files.all():
+            try:
+                await self.release(handle.number)
+            except (SmbError, OSError) as exc:
+                log.error("data written to %r may be lost: %s", handle.inode, exc)
+
+    async def _drain(self, inode: Inode) -> None:
+        if inode.writes is not None and inode.is_dirty:
+            await inode.writes.drain()
+
+    def _drop_readahead(self, inode: Inode) -> None:
+        for handle in inode.handles:
+            if handle.readahead is not None:
+                handle.readahead.drop()
+
+    async def _abandon(self, file: RemoteFile) -> None:
+        try:
+            await file.close()
+        except SmbError as exc:
+            log.debug("a file could not be closed: %s", exc)
+
+
+def _access(flags: int) -> Access:
+    """What an open for these flags of open(2) asks of the server: no more, it might be refused."""
+    mode = flags & os.O_ACCMODE
+    access = Access(0)
+    if mode != os.O_WRONLY:
+        access |= Access.READ
+    if mode != os.O_RDONLY or flags & os.O_TRUNC:
+        access |= Access.WRITE
+    return access

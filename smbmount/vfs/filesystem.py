@@ -1,0 +1,70 @@
+"""The file system: what the adapter to the kernel calls, put together from its parts."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+
+import trio
+
+from .config import FileSystemConfig as FileSystemConfig
+from .core import Core
+from .directories import Directories
+from .errors import PosixError
+from .files import Files
+from .metadata import Metadata
+from .namespace import Namespace
+from .remote import RemoteShare
+from .renames import Renames
+from .xattrs import ExtendedAttributes
+
+
+class FileSystem:
+    """One mounted share. After `start()` its parts hold the operations, in POSIX words.
+
+    Numbers of inodes and handles are the kernel's; names are its bytes. Every operation raises
+    `PosixError` or the engine's errors. Background work runs in `nursery`, which must outlive the mount.
+    """
+
+    core: Core
+    names: Namespace
+    renames: Renames
+    files: Files
+    folders: Directories
+    metadata: Metadata
+    xattrs: ExtendedAttributes
+
+    def __init__(self, share: RemoteShare, config: FileSystemConfig, nursery: trio.Nursery) -> None:
+        self._share = share
+        self._config = config
+        self._nursery = nursery
+
+    @property
+    def config(self) -> FileSystemConfig:
+        """How it is shown."""
+        return self._config
+
+    async def start(self) -> None:
+        """Look at the root; `PosixError` ENOTDIR if it is no folder, or the engine's error."""
+        asked_at = trio.current_time()
+        root = await self._share.stat(self._config.prefix)
+        if not root.is_directory:
+            raise PosixError(errno.ENOTDIR, "what is to be mounted is a file, not a folder")
+        self.core = Core(self._share, self._config, root, self._nursery.start_soon)
+        self.core.inodes.root.fresh_until = asked_at + self._config.attribute_timeout_directory
+        self.folders = Directories(self.core)
+        self.names = Namespace(self.core, self.folders)
+        self.renames = Renames(self.core, self.names)
+        self.files = Files(self.core)
+        self.metadata = Metadata(self.core, self.files)
+        self.xattrs = ExtendedAttributes(self.core)
+
+    async def shutdown(self) -> None:
+        """Write all data and close everything; the caller bounds the time. Errors are logged."""
+        await self.files.close_all()
+        await self.folders.close_all()
+
+    def forget(self, lookups: Iterable[tuple[int, int]]) -> None:
+        """The kernel forgets inodes: pairs of number and look-up count."""
+        for number, count in lookups:
+            self.core.inodes.forget(number, count)

@@ -1,0 +1,158 @@
+"""Attributes of inodes and of the volume: getattr, setattr, access, statfs."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from engine import FileAttributes, SmbError, VolumeSize
+
+from .attributes import (
+    DIRECTORY,
+    FILE,
+    AttributeChanges,
+    Attributes,
+    attributes_for_mode,
+    mode_of,
+    storable_ns,
+)
+from .core import Core
+from .errors import PosixError
+from .files import Files
+from .inodes import Inode
+from .names import MAX_NAME_BYTES
+
+_STATFS_PATIENCE: Final = 1.0
+"""Seconds for which statfs waits for fresh numbers before it answers with the last ones."""
+
+
+@dataclass(slots=True, frozen=True)
+class VolumeStatus:
+    """The reply to statfs; blocks of `block_size` bytes. Servers do not tell about inodes."""
+
+    block_size: int
+    blocks: int
+    free_blocks: int
+    available_blocks: int
+    max_name: int
+
+
+class Metadata:
+    """The operations on attributes."""
+
+    def __init__(self, core: Core, files: Files) -> None:
+        self._core = core
+        self._files = files
+        self._volume: VolumeSize | None = None
+        self._volume_until = 0.0
+        self._volume_error: SmbError | None = None
+        self._asking: trio.Event | None = None
+
+    async def getattr(self, number: int) -> Attributes:
+        """The attributes, from the cache while it is valid."""
+        core = self._core
+        inode = core.inodes[number]
+        if not inode.validity(core.now()):
+            await core.refresh(inode)
+        return core.reply(inode, number)
+
+    async def setattr(self, number: int, changes: AttributeChanges, handle: int | None) -> Attributes:
+        """Change size, times and mode; an owner and mode bits that SMB cannot hold are accepted and lost."""
+        core = self._core
+        core.require_writable()
+        inode = core.inodes[number]
+        if changes.size is not None:
+            if inode.kind != FILE:
+                raise PosixError(errno.EISDIR if inode.kind == DIRECTORY else errno.EINVAL)
+            await self._files.truncate(inode, changes.size, handle)
+        attributes = None
+        if changes.mode is not None and inode.kind == FILE:
+            if not inode.stale and not inode.validity(core.now()):
+                await core.refresh(inode)
+            attributes = attributes_for_mode(inode.stat.attributes, changes.mode)
+        access_ns = None if changes.access_ns is None else storable_ns(changes.access_ns)
+        write_ns = None if changes.write_ns is None else storable_ns(changes.write_ns)
+        if attributes is not None or access_ns is not None or write_ns is not None:
+            await self._set_basic(inode, access_ns, write_ns, attributes)
+        return core.reply(inode, number)
+
+    async def _set_basic(
+        self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
+    ) -> None:
+        """Set them after all data has gone, and through the open files that wrote: their later close
+        would otherwise set the time of writing anew."""
+        core = self._core
+        if inode.writes is not None and inode.is_dirty:
+            await inode.writes.drain()
+        handles = [handle for handle in inode.handles if handle.wrote]
+        handles = handles or [handle for handle in inode.handles if handle.writable][:1]
+        try:
+            for handle in handles:
+                await handle.file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
+            if not handles:
+                path = core.inodes.path(inode)
+                await core.share.set_basic(
+                    path, access_ns=access_ns, write_ns=write_ns, attributes=attributes
+                )
+        except BaseException:
+            inode.expire()
+            raise
+        finally:
+            core.inodes.touch(inode)
+        stat = inode.stat
+        if access_ns is not None:
+            stat.access_ns = access_ns
+        if write_ns is not None:
+            stat.write_ns = write_ns
+            inode.open_version = None
+            inode.stale = inode.stale and inode.is_dirty
+        if attributes is not None:
+            stat.attributes = attributes
+
+    async def access(self, number: int, mask: int, uid: int, gid: int) -> bool:
+        """Whether the mode bits allow R_OK, W_OK, X_OK in `mask`; `PosixError` EROFS."""
+        core = self._core
+        inode = core.inodes[number]
+        if mask & os.W_OK and core.config.read_only:
+            raise PosixError(errno.EROFS)
+        mode = mode_of(inode.kind, inode.stat.attributes, core.config)
+        if uid == 0:
+            return not mask & os.X_OK or inode.kind == DIRECTORY or bool(mode & 0o111)
+        shift = 6 if uid == core.config.uid else 3 if gid == core.config.gid else 0
+        return (mode >> shift) & mask & 7 == mask & 7
+
+    async def statfs(self) -> VolumeStatus:
+        """The volume's room: cached, and the last numbers at once while the server does not answer."""
+        core = self._core
+        if core.now() >= self._volume_until:
+            if self._asking is None:
+                self._asking = trio.Event()
+                core.spawn(self._ask_volume, self._asking)
+            asking = self._asking
+            with trio.move_on_after(math.inf if self._volume is None else _STATFS_PATIENCE):
+                await asking.wait()
+        volume = self._volume
+        if volume is None:
+            raise self._volume_error or PosixError(errno.EIO)
+        return VolumeStatus(
+            volume.bytes_per_unit,
+            volume.total_units,
+            volume.free_units,
+            volume.caller_free_units,
+            MAX_NAME_BYTES,
+        )
+
+    async def _ask_volume(self, asking: trio.Event) -> None:
+        try:
+            self._volume = await self._core.share.volume_size()
+            self._volume_until = self._core.now() + self._core.config.statfs_timeout
+        except SmbError as exc:
+            self._volume_error = exc
+        finally:
+            self._asking = None
+            asking.set()

@@ -1,0 +1,112 @@
+"""rename(2) on a server that does not replace folders, open files or read-only files."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import ExitStack
+from typing import Final
+
+from engine import AccessDenied, AlreadyExists, CannotDelete, NotFound, SharingViolation, SmbError
+
+from .attributes import DIRECTORY
+from .core import Core
+from .errors import PosixError
+from .inodes import Dentry, Inode
+from .names import fold
+from .namespace import Namespace
+from .silly import replace_file
+
+RENAME_NOREPLACE: Final = 1
+"""renameat2(2); the other flags cannot be done on SMB."""
+
+_REFUSED_TO_REPLACE = (AccessDenied, AlreadyExists, CannotDelete, SharingViolation)
+
+
+class Renames:
+    """Renaming files and folders."""
+
+    def __init__(self, core: Core, namespace: Namespace) -> None:
+        self._core = core
+        self._namespace = namespace
+
+    async def rename(
+        self, parent_number: int, name: bytes, new_parent_number: int, new_name: bytes, flags: int
+    ) -> None:
+        """Rename; what had the new name is replaced unless `RENAME_NOREPLACE` is in `flags`.
+
+        `PosixError` EINVAL for exchanging two names and other flags.
+        """
+        core = self._core
+        core.require_writable()
+        if flags & ~RENAME_NOREPLACE:
+            raise PosixError(errno.EINVAL, "SMB cannot exchange two names")
+        parent, new_parent = core.folder(parent_number), core.folder(new_parent_number)
+        smb_name, new_smb_name = core.names.encode(name), core.names.encode(new_name)
+        source = parent.children.get(name) or await self._namespace.resolve(parent, name, smb_name)
+        target = new_parent.children.get(new_name)
+        with ExitStack() as changing:
+            changing.enter_context(core.changing(parent, name))
+            changing.enter_context(core.changing(new_parent, new_name))
+            path = core.inodes.child_path(parent, smb_name)
+            new_path = core.inodes.child_path(new_parent, new_smb_name)
+            if flags & RENAME_NOREPLACE or _is_case_change(source, target, new_parent, new_smb_name):
+                await core.share.rename(path, new_path, replace=False)
+            else:
+                await self._replace(path, new_path, new_parent, source.inode, target)
+        self._moved(source, target, new_parent, new_name, new_smb_name)
+
+    async def _replace(
+        self, path: str, new_path: str, new_parent: Inode, source: Inode, target: Dentry | None
+    ) -> None:
+        if source.kind == DIRECTORY:
+            await self._replace_folder(path, new_path, target)
+            return
+        if target is not None and target.inode.kind == DIRECTORY:
+            raise PosixError(errno.EISDIR)
+        folder = self._core.inodes.path(new_parent)
+        replaced = target.inode if target is not None else None
+        if replaced is not None and replaced.handles:
+            await replace_file(self._core, path, folder, new_path, replaced)
+            return
+        try:
+            await self._core.share.rename(path, new_path, replace=True)
+        except _REFUSED_TO_REPLACE as refusal:
+            try:
+                await replace_file(self._core, path, folder, new_path, replaced)
+            except NotFound:
+                raise refusal from None
+
+    async def _replace_folder(self, path: str, new_path: str, target: Dentry | None) -> None:
+        share = self._core.share
+        if target is None:
+            await share.rename(path, new_path, replace=False)
+            return
+        if target.inode.kind != DIRECTORY:
+            raise PosixError(errno.ENOTDIR)
+        await self._namespace.remove_folder(new_path)
+        try:
+            await share.rename(path, new_path, replace=False)
+        except SmbError:
+            await share.mkdir(new_path)
+            raise
+
+    def _moved(
+        self, source: Dentry, target: Dentry | None, parent: Inode, name: bytes, smb_name: str
+    ) -> None:
+        core, inode = self._core, source.inode
+        if target is not None and target.inode is not inode and parent.children.get(name) is target:
+            self._namespace.forget_name(target)
+        for sibling in core.inodes.siblings(source):
+            if sibling is not source:
+                core.inodes.remove(sibling)
+        core.inodes.touch(inode)
+        if source.parent.children.get(source.name) is not source:
+            return
+        fresh_until = core.now() + core.time_to_live(inode.kind)
+        core.inodes.move(source, parent, name, smb_name).fresh_until = fresh_until
+
+
+def _is_case_change(source: Dentry, target: Dentry | None, new_parent: Inode, new_smb_name: str) -> bool:
+    if source.parent is not new_parent or fold(source.smb_name) != fold(new_smb_name):
+        return False
+    return target is None or target.inode is source.inode

@@ -1,0 +1,88 @@
+"""Removing and replacing files that are open: the name is freed at once, the file lives on.
+
+SMB frees the name of a deleted file only when its last handle closes, and does not rename over an open
+file. So the file is renamed aside first, as NFS clients do ("silly rename"); the server deletes it
+when the last handle closes, even if this program is killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from typing import Final
+
+import trio
+
+from engine import CannotDelete, NotFound, SmbError
+
+from .attributes import is_readonly
+from .core import Core
+from .inodes import Inode
+from .names import join
+
+log = logging.getLogger(__name__)
+
+_PREFIX: Final = ".smbmount-"
+_MOVE_BACK_TIMEOUT: Final = 10.0
+"""Seconds for putting a file back when its replacement failed: also while the mount is being ended."""
+
+is_silly = re.compile(rf"{re.escape(_PREFIX)}[0-9a-f]{{24}}", re.ASCII).fullmatch
+"""Whether a name of the server is one of these files."""
+
+
+def silly_path(folder: str) -> str:
+    """A path in `folder` that nothing else uses."""
+    return join(folder, _PREFIX + secrets.token_hex(12))
+
+
+async def remove_file(core: Core, parent: Inode, smb_name: str, inode: Inode | None) -> None:
+    """Delete a file on the server, read-only or not; moved aside if this mount has it open."""
+    path = core.inodes.child_path(parent, smb_name)
+    readonly = inode is not None and is_readonly(inode.stat.attributes)
+    if inode is None or not inode.handles:
+        await _delete(core, path, readonly)
+        return
+    aside = silly_path(core.inodes.path(parent))
+    try:
+        await core.share.unlink(path, aside=aside, clear_readonly=readonly)
+    except CannotDelete:
+        try:
+            await core.share.unlink(aside, clear_readonly=True)
+        except NotFound:
+            await core.share.unlink(path, aside=aside, clear_readonly=True)
+
+
+async def _delete(core: Core, path: str, readonly: bool) -> None:
+    try:
+        await core.share.unlink(path, clear_readonly=readonly)
+    except CannotDelete:
+        if readonly:
+            raise
+        await core.share.unlink(path, clear_readonly=True)
+
+
+async def replace_file(core: Core, source: str, folder: str, target: str, replaced: Inode | None) -> None:
+    """Rename `source` to `target` in `folder` where the server would not replace the file that is there.
+
+    The old file is moved aside, and back if the rename fails, so that `target` is never lost.
+    """
+    aside = silly_path(folder)
+    await core.share.rename(target, aside, replace=False)
+    try:
+        await core.share.rename(source, target, replace=False)
+    except BaseException:
+        with trio.move_on_after(_MOVE_BACK_TIMEOUT, shield=True):
+            await _move_back(core, aside, target)
+        raise
+    try:
+        await _delete(core, aside, replaced is not None and is_readonly(replaced.stat.attributes))
+    except SmbError as exc:
+        log.warning("%s was replaced, but the old file remains as %s: %s", target, aside, exc)
+
+
+async def _move_back(core: Core, aside: str, target: str) -> None:
+    try:
+        await core.share.rename(aside, target, replace=False)
+    except SmbError as exc:
+        log.error("%s could not be replaced, and remains as %s: %s", target, aside, exc)

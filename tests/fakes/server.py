@@ -1,0 +1,242 @@
+"""A scripted SMB2 server for tests: real sockets, real signatures, strict about what the client owes it.
+
+`FakeServer` behaves; its subclasses in `server_behaviours` each do one thing wrong. Whatever the client
+does against the rules ends up in `complaints()`, and `running` fails the test for it.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import spnego
+import trio
+
+from engine.crypto.sealing import Cipher
+from engine.crypto.signing import Signer, SigningAlgorithm
+from engine.wire.constants import (
+    Capabilities,
+    Command,
+    Dialect,
+    HashAlgorithm,
+    HeaderFlags,
+    SecurityMode,
+    ShareType,
+)
+from engine.wire.header import Header
+from engine.wire.ioctl import ValidateNegotiateInfoRequest, ValidateNegotiateInfoResponse
+from engine.wire.negotiate import (
+    EncryptionCapabilities,
+    NegotiateContext,
+    NegotiateRequest,
+    NegotiateResponse,
+    PreauthIntegrityCapabilities,
+    SigningCapabilities,
+)
+from tests.fakes.server_peer import Peer, Reply
+from tests.fakes.server_tree import MemoryTree
+
+USER: Final = "fakeuser"
+PASSWORD: Final = "fake-secret-1"
+USER_FILE: Final = f":{USER}:{PASSWORD}\n"
+"""The content of the file that the variable NTLM_USER_FILE has to name for `acceptor` to work."""
+
+_GUID: Final = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")
+_SIGNATURE: Final = slice(48, 64)
+_LINGER_ZERO: Final = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class FakeServer:
+    """A well-behaved server with one share, one account and an in-memory tree."""
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect = Dialect.SMB_3_1_1,
+        cipher: Cipher | None = Cipher.AES_128_GCM,
+        max_size: int = 1 << 20,
+        total_credits: int = 64,
+        signing_required: bool = True,
+        encrypts: bool = False,
+        guest: bool = False,
+        armed: bool = True,
+    ) -> None:
+        self.dialect = dialect
+        self.cipher = cipher if dialect is Dialect.SMB_3_1_1 else None
+        if Dialect.SMB_3_0 <= dialect < Dialect.SMB_3_1_1 and cipher is not None:
+            self.cipher = Cipher.AES_128_CCM
+        self.max_size = max_size
+        self.total_credits = total_credits
+        self.signing_required = signing_required
+        self.encrypts = encrypts
+        self.guest = guest
+        self.armed = armed
+        """Misbehaviour that a test wants only later starts when this becomes true."""
+        self.share_flags = 0
+        self.share_type: int = ShareType.DISK
+        self.takes_at_most: int | None = None
+        """Bytes that one WRITE gets rid of."""
+        self.failure_spreads = False
+        """Whether a failed part of a compound makes the parts after it fail, CLOSE included."""
+        self.refusals: dict[Command, int] = {}
+        """Commands that fail with this status."""
+        self.tree = MemoryTree()
+        self.port = 0
+        self.peers: list[Peer] = []
+        self.received: list[Command] = []
+        self.cancels: list[Header] = []
+        self._negotiated: NegotiateResponse | None = None
+        self._progress = trio.Event()
+
+    @property
+    def unc(self) -> str:
+        """What to connect to."""
+        return f"//127.0.0.1:{self.port}/data"
+
+    @property
+    def signing_algorithm(self) -> SigningAlgorithm:
+        """What signs with the dialect."""
+        if self.dialect < Dialect.SMB_3_0:
+            return SigningAlgorithm.HMAC_SHA256
+        return SigningAlgorithm.AES_GMAC if self.dialect is Dialect.SMB_3_1_1 else SigningAlgorithm.AES_CMAC
+
+    @property
+    def capabilities(self) -> int:
+        """What the server says that it can."""
+        found = Capabilities.LARGE_MTU if self.dialect >= Dialect.SMB_2_1 else Capabilities(0)
+        if Dialect.SMB_3_0 <= self.dialect < Dialect.SMB_3_1_1 and self.cipher is not None:
+            found |= Capabilities.ENCRYPTION
+        return int(found)
+
+    def moved(self) -> None:
+        """Something happened: let those look who wait in `until`."""
+        self._progress.set()
+        self._progress = trio.Event()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition` holds."""
+        while not condition():
+            await self._progress.wait()
+
+    def complaints(self) -> list[str]:
+        """What clients did wrong."""
+        return [complaint for peer in self.peers for complaint in peer.books.complaints]
+
+    def negotiate(self, request: NegotiateRequest) -> NegotiateResponse:
+        """Answer NEGOTIATE."""
+        response = self.negotiate_response(request)
+        self._negotiated = response
+        return response
+
+    def negotiate_response(self, request: NegotiateRequest) -> NegotiateResponse:
+        """The answer to NEGOTIATE."""
+        limit = self.max_size if self.dialect >= Dialect.SMB_2_1 else 65536
+        mode = SecurityMode.SIGNING_ENABLED
+        if self.signing_required:
+            mode |= SecurityMode.SIGNING_REQUIRED
+        return NegotiateResponse(
+            security_mode=int(mode),
+            dialect_revision=self.dialect,
+            server_guid=_GUID,
+            capabilities=self.capabilities,
+            max_transact_size=limit,
+            max_read_size=limit,
+            max_write_size=limit,
+            contexts=self.negotiate_contexts() if self.dialect is Dialect.SMB_3_1_1 else (),
+        )
+
+    def negotiate_contexts(self) -> list[NegotiateContext]:
+        """The contexts of the answer with 3.1.1."""
+        contexts: list[NegotiateContext] = [
+            PreauthIntegrityCapabilities([HashAlgorithm.SHA_512], bytes(32)),
+            SigningCapabilities([self.signing_algorithm]),
+        ]
+        if self.cipher is not None:
+            contexts.append(EncryptionCapabilities([self.cipher]))
+        return contexts
+
+    def validation(self, data: memoryview) -> bytes:
+        """The output of FSCTL_VALIDATE_NEGOTIATE_INFO ([MS-SMB2] 3.3.5.15.12)."""
+        ValidateNegotiateInfoRequest.decode_untrusted(data)
+        said = self._negotiated
+        assert said is not None
+        return ValidateNegotiateInfoResponse(
+            said.capabilities, said.server_guid, said.security_mode, said.dialect_revision
+        ).encode()
+
+    def acceptor(self) -> spnego.ContextProxy:
+        """The server's side of NTLM inside SPNEGO."""
+        return spnego.server(protocol="negotiate", options=spnego.NegotiateOptions.use_negotiate)
+
+    def challenge(self, token: bytes) -> bytes:
+        """The second message of a log-on whose outcome is certain already."""
+        if token.startswith(b"NTLMSSP\0"):
+            return b"NTLMSSP\0\x02\0\0\0"
+        context = self.acceptor()
+        return context.step(token) or b""
+
+    def grant(self, peer: Peer, reply: Reply) -> int:
+        """Credits for `reply`: as asked for, as long as the client's total stays within `total_credits`."""
+        held = peer.books.in_hand + peer.books.outstanding - reply.charge
+        return max(0, min(reply.request.credits, self.total_credits - held))
+
+    async def respond(self, peer: Peer, replies: list[Reply]) -> None:
+        """Send the replies to one frame."""
+        await self.send(peer, replies)
+
+    async def send(self, peer: Peer, replies: list[Reply]) -> None:
+        """Send replies as one frame, now."""
+        async with peer.sending:
+            frame = peer.encode(replies)
+            await self.write(peer, len(frame).to_bytes(4, "big") + frame)
+
+    async def write(self, peer: Peer, data: bytes) -> None:
+        """Write a frame with its length."""
+        await peer.stream.send_all(data)
+
+    def sign(self, message: bytearray, reply: Reply, signer: Signer) -> None:
+        """Put the signature into a message."""
+        message[16] |= HeaderFlags.SIGNED
+        message[_SIGNATURE] = signer.sign(message)
+
+    def seals(self, replies: Sequence[Reply]) -> bool:
+        """Whether the answer to an encrypted request is encrypted."""
+        return True
+
+    async def cancelled(self, peer: Peer, header: Header) -> None:
+        """A CANCEL came; everything is answered already, so it is too late."""
+        self.cancels.append(header)
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        """Serve one connection."""
+        peer = Peer(self, stream)
+        self.peers.append(peer)
+        try:
+            async with stream:
+                await peer.run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+        finally:
+            self.moved()
+
+    def hang_up(self) -> None:
+        """Cut every connection with a reset."""
+        for peer in self.peers:
+            peer.stream.setsockopt(*_LINGER_ZERO)
+            peer.stream.socket.close()
+
+
+@asynccontextmanager
+async def running(server: FakeServer) -> AsyncGenerator[FakeServer, None]:
+    """Run `server` on a free port of 127.0.0.1; fails if a client broke the rules."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server.port = listener.socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, server.handle, [listener])
+        yield server
+        nursery.cancel_scope.cancel()
+    assert not server.complaints()

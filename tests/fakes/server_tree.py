@@ -1,0 +1,334 @@
+"""The in-memory share of the fake server: just enough of a file system for the client's requests."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from engine import ntstatus
+from engine.wire.constants import (
+    CreateAction,
+    CreateOptions,
+    Disposition,
+    FileAttributes,
+    InfoType,
+    LockFlags,
+)
+from engine.wire.create import CreateRequest, CreateResponse
+from engine.wire.fscc import FileAllInformation, FileBasicInformation, FileInformationClass
+from engine.wire.fscc_directory import DirectoryRecord, encode_directory
+from engine.wire.fscc_set import (
+    FileDispositionInformation,
+    FileEndOfFileInformation,
+    FileLinkInformation,
+    FileRenameInformation,
+)
+from engine.wire.fscc_volume import FileFsFullSizeInformation
+from engine.wire.io import LockElement
+from engine.wire.ioctl import CopyChunkRequest, CopyChunkResponse, FsctlCode, ResumeKeyResponse
+from engine.wire.primitives import FileId
+from engine.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
+
+SOME_TIME: Final = 133_000_000_000_000_000
+"""A FILETIME in 2022."""
+
+_MAKES: Final = (
+    Disposition.SUPERSEDE,
+    Disposition.CREATE,
+    Disposition.OPEN_IF,
+    Disposition.OVERWRITE_IF,
+)
+_EMPTIES: Final = (Disposition.SUPERSEDE, Disposition.OVERWRITE, Disposition.OVERWRITE_IF)
+
+
+class Refused(Exception):
+    """The request fails with this NTSTATUS; an IOCTL's answer has `output` all the same."""
+
+    def __init__(self, status: int, output: bytes = b"") -> None:
+        super().__init__(ntstatus.lookup(status).name)
+        self.status = status
+        self.output = output
+
+
+@dataclass(eq=False)
+class Node:
+    """A file or a folder."""
+
+    name: str
+    file_id: int
+    attributes: int
+    data: bytearray = field(default_factory=bytearray)
+    children: dict[str, Node] = field(default_factory=dict)
+    write_time: int = SOME_TIME
+    links: int = 1
+
+    @property
+    def is_directory(self) -> bool:
+        return bool(self.attributes & FileAttributes.DIRECTORY)
+
+
+@dataclass(eq=False)
+class Open:
+    """A handle: where its file hangs, what it locked and how far its listing has come."""
+
+    node: Node
+    parent: Node
+    delete_on_close: bool = False
+    locks: list[tuple[int, int]] = field(default_factory=list)
+    listing: list[DirectoryRecord] | None = None
+
+
+class CopyLimits(NamedTuple):
+    """What one SRV_COPYCHUNK may ask for ([MS-SMB2] 3.3.3)."""
+
+    chunks: int = 16
+    chunk: int = 1 << 20
+    total: int = 16 << 20
+
+
+class MemoryTree:
+    """Files, folders and handles. Names compare without case; paths have backslashes."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self.root = Node("", next(self._numbers), FileAttributes.DIRECTORY)
+        self.opens: dict[FileId, Open] = {}
+        self.hostile_names: list[str] = []
+        """Further names that every listing contains, whatever they are."""
+        self.lock_calls: list[tuple[int, int, int]] = []
+        self.copy_limits = CopyLimits()
+
+    def add_file(self, path: str, data: bytes = b"") -> Node:
+        """Put a file there, its folders exist."""
+        parent, name = self._parent_of(path)
+        node = Node(name, next(self._numbers), FileAttributes.ARCHIVE, bytearray(data))
+        parent.children[name.casefold()] = node
+        return node
+
+    def node(self, path: str) -> Node:
+        """What is at `path`; raises `Refused`."""
+        parent, name = self._parent_of(path)
+        found = parent.children.get(name.casefold()) if name else parent
+        if found is None:
+            raise Refused(ntstatus.STATUS_OBJECT_NAME_NOT_FOUND)
+        return found
+
+    def _parent_of(self, path: str) -> tuple[Node, str]:
+        *folders, name = path.split("\\")
+        parent = self.root
+        for folder in folders:
+            found = parent.children.get(folder.casefold())
+            if found is None or not found.is_directory:
+                raise Refused(ntstatus.STATUS_OBJECT_PATH_NOT_FOUND)
+            parent = found
+        return parent, name
+
+    def opened(self, file_id: FileId) -> Open:
+        """The handle of that name; raises `Refused`."""
+        try:
+            return self.opens[file_id]
+        except KeyError:
+            raise Refused(ntstatus.STATUS_FILE_CLOSED) from None
+
+    def create(self, request: CreateRequest) -> CreateResponse:
+        """[MS-SMB2] 3.3.5.9."""
+        parent, name = self._parent_of(request.name)
+        found = parent.children.get(name.casefold()) if name else self.root
+        action = self._act(found, request)
+        if found is None:
+            is_folder = request.create_options & CreateOptions.DIRECTORY_FILE
+            attributes = FileAttributes.DIRECTORY if is_folder else FileAttributes.ARCHIVE
+            found = parent.children[name.casefold()] = Node(name, next(self._numbers), attributes)
+        if request.create_disposition in _EMPTIES:
+            found.data = bytearray()
+        number = next(self._numbers)
+        file_id = FileId(number, number << 32 | 7)
+        delete = bool(request.create_options & CreateOptions.DELETE_ON_CLOSE)
+        self.opens[file_id] = Open(found, parent, delete)
+        return CreateResponse(
+            create_action=action,
+            creation_time=SOME_TIME,
+            last_access_time=SOME_TIME,
+            last_write_time=found.write_time,
+            change_time=SOME_TIME,
+            allocation_size=len(found.data),
+            end_of_file=len(found.data),
+            file_attributes=found.attributes,
+            file_id=file_id,
+        )
+
+    @staticmethod
+    def _act(found: Node | None, request: CreateRequest) -> CreateAction:
+        disposition = request.create_disposition
+        if found is None:
+            if disposition not in _MAKES:
+                raise Refused(ntstatus.STATUS_OBJECT_NAME_NOT_FOUND)
+            return CreateAction.CREATED
+        if disposition == Disposition.CREATE:
+            raise Refused(ntstatus.STATUS_OBJECT_NAME_COLLISION)
+        if request.create_options & CreateOptions.DIRECTORY_FILE and not found.is_directory:
+            raise Refused(ntstatus.STATUS_NOT_A_DIRECTORY)
+        if request.create_options & CreateOptions.NON_DIRECTORY_FILE and found.is_directory:
+            raise Refused(ntstatus.STATUS_FILE_IS_A_DIRECTORY)
+        return CreateAction.OVERWRITTEN if disposition in _EMPTIES else CreateAction.OPENED
+
+    def close(self, file_id: FileId) -> None:
+        """[MS-SMB2] 3.3.5.10."""
+        closed = self.opened(file_id)
+        del self.opens[file_id]
+        if closed.delete_on_close:
+            closed.parent.children.pop(closed.node.name.casefold(), None)
+
+    def read(self, file_id: FileId, offset: int, length: int) -> bytes:
+        """[MS-SMB2] 3.3.5.12."""
+        data = self.opened(file_id).node.data
+        if offset >= len(data) and length:
+            raise Refused(ntstatus.STATUS_END_OF_FILE)
+        return bytes(data[offset : offset + length])
+
+    def write(self, file_id: FileId, offset: int, data: bytes) -> int:
+        """[MS-SMB2] 3.3.5.13."""
+        content = self.opened(file_id).node.data
+        content.extend(bytes(max(0, offset - len(content))))
+        content[offset : offset + len(data)] = data
+        return len(data)
+
+    def lock(self, file_id: FileId, elements: list[LockElement]) -> None:
+        """[MS-SMB2] 3.3.5.14."""
+        handle = self.opened(file_id)
+        if not elements:
+            raise Refused(ntstatus.STATUS_INVALID_PARAMETER)
+        for element in elements:
+            self.lock_calls.append((element.offset, element.length, element.flags))
+            span = (element.offset, element.length)
+            if element.flags & LockFlags.UNLOCK:
+                if span not in handle.locks:
+                    raise Refused(ntstatus.STATUS_RANGE_NOT_LOCKED)
+                handle.locks.remove(span)
+            else:
+                handle.locks.append(span)
+
+    def query_info(self, request: QueryInfoRequest) -> bytes:
+        """[MS-SMB2] 3.3.5.20."""
+        handle = self.opened(request.file_id)
+        asked = (request.info_type, request.file_info_class)
+        if asked == (InfoType.FILESYSTEM, FileFsFullSizeInformation.INFORMATION_CLASS):
+            return FileFsFullSizeInformation(1000, 400, 500, 8, 512).encode()
+        if asked != (InfoType.FILE, FileAllInformation.INFORMATION_CLASS):
+            raise Refused(ntstatus.STATUS_INVALID_INFO_CLASS)
+        node = handle.node
+        return FileAllInformation(
+            creation_time=SOME_TIME,
+            last_access_time=SOME_TIME,
+            last_write_time=node.write_time,
+            change_time=SOME_TIME,
+            file_attributes=node.attributes,
+            allocation_size=len(node.data),
+            end_of_file=len(node.data),
+            number_of_links=node.links,
+            directory=node.is_directory,
+            index_number=node.file_id,
+            file_name=node.name,
+        ).encode()
+
+    def set_info(self, request: SetInfoRequest) -> None:
+        """[MS-SMB2] 3.3.5.21."""
+        handle = self.opened(request.file_id)
+        buffer = memoryview(request.buffer)
+        match request.file_info_class:
+            case FileInformationClass.FileEndOfFileInformation:
+                size = FileEndOfFileInformation.decode_untrusted(buffer).end_of_file
+                handle.node.data = handle.node.data[:size].ljust(size, b"\0")
+            case FileInformationClass.FileBasicInformation:
+                basic = FileBasicInformation.decode_untrusted(buffer)
+                handle.node.write_time = basic.last_write_time or handle.node.write_time
+                handle.node.attributes = basic.file_attributes or handle.node.attributes
+            case FileInformationClass.FileDispositionInformation:
+                handle.delete_on_close = bool(FileDispositionInformation.decode_untrusted(buffer).delete_pending)
+                if handle.delete_on_close and handle.node.children:
+                    raise Refused(ntstatus.STATUS_DIRECTORY_NOT_EMPTY)
+            case FileInformationClass.FileRenameInformation:
+                rename = FileRenameInformation.decode_untrusted(buffer)
+                self._rename(handle, rename.file_name, rename.replace_if_exists)
+            case FileInformationClass.FileLinkInformation:
+                link = FileLinkInformation.decode_untrusted(buffer)
+                parent, name = self._free_name(link.file_name, link.replace_if_exists)
+                parent.children[name.casefold()] = handle.node
+                handle.node.links += 1
+            case _:
+                raise Refused(ntstatus.STATUS_INVALID_INFO_CLASS)
+
+    def _free_name(self, path: str, replace: bool) -> tuple[Node, str]:
+        parent, name = self._parent_of(path)
+        if name.casefold() in parent.children and not replace:
+            raise Refused(ntstatus.STATUS_OBJECT_NAME_COLLISION)
+        return parent, name
+
+    def _rename(self, handle: Open, path: str, replace: bool) -> None:
+        parent, name = self._free_name(path, replace)
+        handle.parent.children.pop(handle.node.name.casefold(), None)
+        parent.children[name.casefold()] = handle.node
+        handle.node.name, handle.parent = name, parent
+
+    def query_directory(self, request: QueryDirectoryRequest) -> bytes:
+        """[MS-SMB2] 3.3.5.18: as many further entries as fit, or the status that says there are none."""
+        handle = self.opened(request.file_id)
+        first = handle.listing is None
+        if handle.listing is None:
+            handle.listing = self._records(handle.node, request.pattern)
+        count, size = 0, 0
+        while count < len(handle.listing):
+            size += len(encode_directory(request.file_information_class, handle.listing[count : count + 1])) + 7
+            if size > request.output_buffer_length:
+                break
+            count += 1
+        if not count:
+            none_at_all = ntstatus.STATUS_NO_SUCH_FILE if first else ntstatus.STATUS_NO_MORE_FILES
+            raise Refused(none_at_all)
+        batch, handle.listing = handle.listing[:count], handle.listing[count:]
+        return encode_directory(request.file_information_class, batch)
+
+    def _records(self, folder: Node, pattern: str) -> list[DirectoryRecord]:
+        named = [(node.name, node) for node in folder.children.values()]
+        named += [(name, self.root) for name in self.hostile_names]
+        if pattern == "*":
+            named = [(".", folder), ("..", self.root), *named]
+        return [
+            DirectoryRecord(
+                name,
+                0,
+                SOME_TIME,
+                SOME_TIME,
+                node.write_time,
+                SOME_TIME,
+                len(node.data),
+                len(node.data),
+                node.attributes,
+                file_id=node.file_id,
+            )
+            for name, node in named
+            if fnmatch.fnmatchcase(name.casefold(), pattern.casefold())
+        ]
+
+    def ioctl(self, file_id: FileId, code: int, data: memoryview) -> bytes:
+        """[MS-SMB2] 3.3.5.15: server-side copies."""
+        node = self.opened(file_id).node
+        if code == FsctlCode.SRV_REQUEST_RESUME_KEY:
+            return ResumeKeyResponse(node.file_id.to_bytes(24, "little")).encode()
+        if code == FsctlCode.SRV_COPYCHUNK_WRITE:
+            return self._copy_chunks(node, CopyChunkRequest.decode_untrusted(data))
+        raise Refused(ntstatus.STATUS_NOT_SUPPORTED)
+
+    def _copy_chunks(self, target: Node, request: CopyChunkRequest) -> bytes:
+        lengths = [chunk.length for chunk in request.chunks]
+        limits = self.copy_limits
+        if len(lengths) > limits.chunks or max(lengths) > limits.chunk or sum(lengths) > limits.total:
+            raise Refused(ntstatus.STATUS_INVALID_PARAMETER, CopyChunkResponse(*limits).encode())
+        number = int.from_bytes(request.source_key, "little")
+        source = next(handle.node for handle in self.opens.values() if handle.node.file_id == number)
+        for chunk in request.chunks:
+            piece = source.data[chunk.source_offset : chunk.source_offset + chunk.length]
+            target.data[chunk.target_offset : chunk.target_offset + chunk.length] = piece
+        return CopyChunkResponse(len(lengths), 0, sum(lengths)).encode()

@@ -1,0 +1,234 @@
+"""Files that are open while their names change or go."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.mounting import Mount
+from tests.support.samba import SambaServer
+
+pytestmark = pytest.mark.deadline(60)
+
+
+@pytest.fixture(scope="module")
+def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    """One mount for all tests of this file."""
+    with Mount(samba, tmp_path_factory.mktemp("open")) as mount:
+        yield mount
+
+
+@pytest.fixture
+def here(mounted: Mount) -> Path:
+    """A new folder, seen through the mount."""
+    folder = mounted.path / uuid.uuid4().hex
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def there(samba: SambaServer, here: Path) -> Path:
+    """The same folder on the server."""
+    return samba.share_path() / here.name
+
+
+def error_of(call: Callable[[], object]) -> int:
+    """The errno that a call fails with; 0 if it works."""
+    try:
+        call()
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def test_unlinked_file_stays_usable_until_closed(here: Path, there: Path) -> None:
+    with (here / "file").open("w+b", buffering=0) as file:
+        file.write(b"written before")
+        (here / "file").unlink()
+        assert os.listdir(here) == []
+        assert not (here / "file").exists()
+        file.write(b", and after")
+        assert os.pread(file.fileno(), 100, 0) == b"written before, and after"
+        status = os.fstat(file.fileno())
+        assert (status.st_size, status.st_nlink) == (25, 0)
+        os.fsync(file.fileno())
+        os.ftruncate(file.fileno(), 7)
+        assert os.pread(file.fileno(), 100, 0) == b"written"
+        os.fchmod(file.fileno(), 0o444)
+        os.utime(file.fileno(), (1_000_000, 2_000_000))
+        assert os.fstat(file.fileno()).st_mtime == 2_000_000
+    assert os.listdir(there) == []
+
+
+def test_folder_can_go_while_its_unlinked_file_is_open_nowhere(here: Path, there: Path) -> None:
+    (here / "folder").mkdir()
+    with (here / "folder" / "file").open("wb"):
+        (here / "folder" / "file").unlink()
+        assert os.listdir(here / "folder") == []
+    (here / "folder").rmdir()
+    assert os.listdir(there) == []
+
+
+def test_new_file_takes_the_name_of_an_unlinked_one(here: Path, there: Path) -> None:
+    with (here / "file").open("w+b", buffering=0) as old:
+        old.write(b"old")
+        (here / "file").unlink()
+        with (here / "file").open("xb", buffering=0) as new:
+            new.write(b"new file")
+            assert os.fstat(new.fileno()).st_ino != os.fstat(old.fileno()).st_ino
+            assert os.pread(old.fileno(), 100, 0) == b"old"
+            assert (here / "file").read_bytes() == b"new file"
+    assert os.listdir(there) == ["file"]
+    assert (there / "file").read_bytes() == b"new file"
+
+
+def test_file_open_twice_and_unlinked_lives_until_the_last_close(here: Path, there: Path) -> None:
+    (here / "file").write_bytes(b"content")
+    one = os.open(here / "file", os.O_RDONLY)
+    two = os.open(here / "file", os.O_RDWR)
+    (here / "file").unlink()
+    os.close(one)
+    assert os.pread(two, 100, 0) == b"content"
+    os.pwrite(two, b"C", 0)
+    assert os.pread(two, 100, 0) == b"Content"
+    os.close(two)
+    assert os.listdir(there) == []
+
+
+def test_one_of_two_names_of_an_open_file_is_unlinked(here: Path, there: Path) -> None:
+    (here / "a").write_bytes(b"content")
+    os.link(here / "a", here / "b")
+    with (here / "a").open("r+b", buffering=0) as file:
+        (here / "a").unlink()
+        file.write(b"CON")
+        assert os.fstat(file.fileno()).st_nlink == 1
+        assert (here / "b").read_bytes() == b"CONtent"
+    assert os.listdir(there) == ["b"]
+    assert (there / "b").read_bytes() == b"CONtent"
+    assert (here / "b").stat().st_nlink == 1
+
+
+def test_renamed_file_goes_on_under_its_handle(here: Path, there: Path) -> None:
+    (here / "folder").mkdir()
+    with (here / "a").open("w+b", buffering=0) as file:
+        file.write(b"before")
+        (here / "a").rename(here / "folder" / "b")
+        file.write(b", after")
+        assert os.pread(file.fileno(), 100, 0) == b"before, after"
+        os.ftruncate(file.fileno(), 9)
+        os.fsync(file.fileno())
+        assert (there / "folder" / "b").read_bytes() == b"before, a"
+        assert (here / "folder" / "b").read_bytes() == b"before, a"
+    assert (here / "folder" / "b").stat().st_size == 9
+    assert os.listdir(there) == ["folder"]
+
+
+def test_open_file_in_a_renamed_folder(here: Path, there: Path) -> None:
+    """A Windows-like server may refuse it; then nothing has changed."""
+    (here / "a").mkdir()
+    with (here / "a" / "file").open("w+b", buffering=0) as file:
+        file.write(b"before")
+        error = error_of(lambda: (here / "a").rename(here / "b"))
+        assert error in {0, errno.EACCES, errno.EBUSY}
+        name = "a" if error else "b"
+        file.write(b", after")
+        os.fsync(file.fileno())
+        assert (here / name / "file").read_bytes() == b"before, after"
+    assert (there / name / "file").read_bytes() == b"before, after"
+
+
+def test_rename_over_an_open_file(here: Path, there: Path) -> None:
+    (here / "new").write_bytes(b"new content")
+    (here / "file").write_bytes(b"old")
+    with (here / "file").open("r+b", buffering=0) as old:
+        (here / "new").rename(here / "file")
+        assert (here / "file").read_bytes() == b"new content"
+        assert os.pread(old.fileno(), 100, 0) == b"old"
+        assert os.fstat(old.fileno()).st_nlink == 0
+        old.write(b"OLD")
+        assert os.pread(old.fileno(), 100, 0) == b"OLD"
+        assert os.listdir(here) == ["file"]
+    assert os.listdir(there) == ["file"]
+    assert (there / "file").read_bytes() == b"new content"
+
+
+def test_rename_of_an_open_file_over_an_open_file(here: Path, there: Path) -> None:
+    with (here / "a").open("w+b", buffering=0) as a, (here / "b").open("w+b", buffering=0) as b:
+        a.write(b"from a")
+        b.write(b"from b")
+        (here / "a").rename(here / "b")
+        a.write(b"!")
+        b.write(b"?")
+        assert os.pread(a.fileno(), 100, 0) == b"from a!"
+        assert os.pread(b.fileno(), 100, 0) == b"from b?"
+    assert os.listdir(there) == ["b"]
+    assert (there / "b").read_bytes() == b"from a!"
+
+
+def test_read_only_attribute_set_while_writing(here: Path, there: Path) -> None:
+    with (here / "file").open("wb", buffering=0) as file:
+        file.write(b"one")
+        (here / "file").chmod(0o444)
+        file.write(b", two")
+    assert (there / "file").read_bytes() == b"one, two"
+    (here / "file").chmod(0o644)
+
+
+def test_handles_are_not_mixed_up(here: Path, there: Path) -> None:
+    files = [(here / f"{number}").open("w+b", buffering=0) for number in range(100)]
+    try:
+        for number, file in enumerate(files):
+            file.write(b"%d" % number * 10)
+        for number, file in enumerate(files):
+            assert os.pread(file.fileno(), 100, 0) == b"%d" % number * 10
+    finally:
+        for file in files:
+            file.close()
+    for number in range(100):
+        assert (there / f"{number}").read_bytes() == b"%d" % number * 10
+
+
+def test_file_deleted_by_another_client_while_open(here: Path, there: Path) -> None:
+    """Samba, on Linux, lets the handle live on; the name is gone."""
+    (here / "file").write_bytes(b"content")
+    with (here / "file").open("r+b", buffering=0) as file:
+        (there / "file").unlink()
+        assert os.pread(file.fileno(), 100, 0) == b"content"
+        file.write(b"CON")
+        os.fsync(file.fileno())
+        assert os.pread(file.fileno(), 100, 0) == b"CONtent"
+    assert error_of((here / "file").read_bytes) == errno.ENOENT
+    (here / "file").write_bytes(b"new")
+    assert (there / "file").read_bytes() == b"new"
+
+
+def test_file_replaced_by_another_client_while_open(samba: SambaServer, here: Path, there: Path) -> None:
+    """The handle keeps what it opened; whoever opens the name anew gets the new file."""
+    (here / "file").write_bytes(b"old")
+    with (here / "file").open("rb", buffering=0) as old:
+        (there / "new").write_bytes(b"new content")
+        samba.adopt(there)
+        (there / "new").rename(there / "file")
+        assert os.pread(old.fileno(), 100, 0) == b"old"
+        assert (here / "file").read_bytes() == b"new content"
+
+
+def test_file_truncated_by_another_client_while_open(here: Path, there: Path) -> None:
+    (here / "file").write_bytes(b"x" * 100_000)
+    with (here / "file").open("rb", buffering=0):
+        os.truncate(there / "file", 10)
+        assert (here / "file").read_bytes() == b"x" * 10
+
+
+def test_file_renamed_away_by_another_client(here: Path, there: Path) -> None:
+    (here / "file").write_bytes(b"content")
+    with (here / "file").open("rb", buffering=0) as file:
+        (there / "file").rename(there / "elsewhere")
+        assert os.pread(file.fileno(), 100, 0) == b"content"
+    assert error_of((here / "file").read_bytes) == errno.ENOENT
+    assert (here / "elsewhere").read_bytes() == b"content"

@@ -1,0 +1,52 @@
+"""The documents say what the code does: the option tables are up to date, the man page renders."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import smbmount
+from scripts.lib.option_tables import CHECKOUT, DOCUMENTS, updated
+
+MAN_PAGE = CHECKOUT / "docs/man/smbmount.8"
+TROUBLESHOOTING = CHECKOUT / "docs/TROUBLESHOOTING.md"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_option_tables_are_up_to_date(path: Path) -> None:
+    assert path.read_text() == updated(path), "run: python -m scripts.lib.option_tables"
+
+
+def test_man_page_renders_without_a_warning() -> None:
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-K", "utf8", "-ww", "-b", MAN_PAGE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "allow_other" in done.stdout
+
+
+def test_versions_agree() -> None:
+    assert f"## {smbmount.__version__}" in (CHECKOUT / "CHANGELOG.md").read_text()
+    assert f"smbmount {smbmount.__version__}" in MAN_PAGE.read_text()
+
+
+def test_messages_explained_are_messages_we_have() -> None:
+    headings = re.findall(r"^### `(.*)`$", TROUBLESHOOTING.read_text(), re.MULTILINE)
+    assert len(headings) > 10
+    ours = "\n".join(
+        node.value
+        for package in ("engine", "smbmount")
+        for path in (CHECKOUT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    pieces = [piece.strip() for heading in headings for piece in heading.split("…")]
+    assert [piece for piece in pieces if piece not in ours] == []
