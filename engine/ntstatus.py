@@ -22,6 +22,7 @@ from errno import (
     EFBIG,
     EHOSTDOWN,
     EHOSTUNREACH,
+    EILSEQ,
     EINVAL,
     EIO,
     EISDIR,
@@ -108,6 +109,15 @@ STATUS_OBJECT_PATH_INVALID = _row(0xC0000039, ENOTDIR, "NotADirectory", "a part 
 STATUS_OBJECT_PATH_NOT_FOUND = _row(0xC000003A, ENOENT, "NotFound", "a folder on the path does not exist")
 STATUS_OBJECT_PATH_SYNTAX_BAD = _row(
     0xC000003B, EINVAL, "NameInvalid", "the server does not accept that path"
+)
+STATUS_ILLEGAL_CHARACTER = _row(
+    0xC0000161, EILSEQ, "NameInvalid", "the name has a character that the server cannot store"
+)
+STATUS_UNMAPPABLE_CHARACTER = _row(
+    0xC0000162, EILSEQ, "NameInvalid", "the name has a character that the server cannot translate"
+)
+STATUS_UNDEFINED_CHARACTER = _row(
+    0xC0000163, EILSEQ, "NameInvalid", "the name has a character that Unicode does not define"
 )
 STATUS_NAME_TOO_LONG = _row(0xC0000106, ENAMETOOLONG, "", "the name is too long for the server")
 STATUS_FILE_IS_A_DIRECTORY = _row(0xC00000BA, EISDIR, "IsADirectory", "that is a folder, not a file")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
 import trio
@@ -37,8 +37,8 @@ Owner = TypeVar("Owner", bound=HasTimeout)
 
 
 def guarded(
-    handler: Callable[Concatenate[Owner, P], Awaitable[R]],
-) -> Callable[Concatenate[Owner, P], Awaitable[R]]:
+    handler: Callable[Concatenate[Owner, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, R]]:
     """Wrap a handler: refusals become their errno; a passed deadline and every mistake of ours EIO.
 
     Mistakes are logged with their traceback. Cancellation from outside passes.
@@ -47,7 +47,7 @@ def guarded(
     @functools.wraps(handler)
     async def wrapper(owner: Owner, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return await _within_deadline(owner.timeout, lambda: handler(owner, *args, **kwargs))
+            return await _within_deadline(owner, handler(owner, *args, **kwargs))
         except pyfuse3.FUSEError:
             raise
         except (SmbError, OSError) as exc:
@@ -63,14 +63,14 @@ def guarded(
     return wrapper
 
 
-async def _within_deadline(timeout: float, call: Callable[[], Awaitable[R]]) -> R:
-    with trio.fail_after(timeout) as scope:
+async def _within_deadline(owner: HasTimeout, call: Coroutine[Any, Any, R]) -> R:
+    with trio.fail_after(owner.timeout) as scope:
 
         def postpone() -> None:
-            scope.deadline = trio.current_time() + timeout
+            scope.deadline = trio.current_time() + owner.timeout
 
         token = postpone_deadline.set(postpone)
         try:
-            return await call()
+            return await call
         finally:
             postpone_deadline.reset(token)

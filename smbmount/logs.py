@@ -48,7 +48,7 @@ def set_up_logging(level: int, secrets: Iterable[Secret], *, to_stderr: bool, to
     handlers: list[logging.Handler] = []
     if to_stderr:
         # A descriptor of its own, as stderr itself is sometimes caught or sent to nowhere.
-        stream = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        stream = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         handlers.append(_masked(logging.StreamHandler(stream), _STDERR_FORMAT, secrets))
     if to_syslog and os.path.exists(SYSLOG_SOCKET):
         syslog = logging.handlers.SysLogHandler(

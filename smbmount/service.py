@@ -16,7 +16,7 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
-from engine import ConnectConfig, Credentials, Share, SmbError, Unc
+from engine import ConnectConfig, ConnectionDescription, Credentials, Share, SmbError, Unc
 from smbmount import plan as plans
 from smbmount.explain import explain, explain_prefix
 from smbmount.failures import ExitCode, MountFailure
@@ -185,8 +185,8 @@ class Service:
         self._mount.raise_read_ahead()
         self._serving = True
         self._whole.deadline = math.inf
-        status = f"{self._plan.source} is mounted on {self._plan.mountpoint}"
-        logger.info("%s (%s)", status, share.description)
+        status = f"{self._plan.source} is mounted on {self._plan.mountpoint}, {describe(share.description)}"
+        logger.info("%s", status)
         notify("READY=1", f"STATUS={status}")
         self._ready()
 
@@ -225,6 +225,16 @@ class Service:
         await self._mount.write_pages_out()
         self._requests.deadline = trio.current_time() + REQUESTS_SECONDS
         self._mount.terminate()
+
+
+def describe(connection: ConnectionDescription) -> str:
+    """Version and protection in a few words, as "SMB 3.1.1, signed with AES-GMAC"."""
+    version = connection.dialect.name.removeprefix("SMB_").replace("_", ".")
+    if connection.encrypted:
+        return f"SMB {version}, encrypted with {connection.cipher}"
+    if connection.signing is not None:
+        return f"SMB {version}, signed with {connection.signing}"
+    return f"SMB {version}, unprotected"
 
 
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

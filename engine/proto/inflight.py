@@ -65,8 +65,10 @@ class Slot:
     tree_id: int
     sealed: bool
     sent_at: float
-    closes_itself: bool
-    """A CLOSE of what this CREATE opens went out in the same compound."""
+    closed_by: Slot | None = None
+    """For a CREATE: the CLOSE of what it opens that went out in the same compound."""
+    closes: Slot | None = None
+    """For that CLOSE: the CREATE."""
     state: SlotState = SlotState.SENT
     async_id: int = 0
     owed: int = field(init=False)

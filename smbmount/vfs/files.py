@@ -59,7 +59,7 @@ class Files:
         asked, asked_at = core.inodes.tick, core.now()
         file = await self._open_remote(inode, access, truncate)
         if not core.inodes.describes(inode, file.stat):
-            await self._abandon(file)
+            file.close_later()
             self._forget_newest_name(inode)
             raise PosixError(errno.ESTALE)
         if truncate:
@@ -94,8 +94,8 @@ class Files:
     async def _truncate_opened(self, file: RemoteFile) -> None:
         try:
             await file.truncate(0)
-        except SmbError:
-            await self._abandon(file)
+        except BaseException:
+            file.close_later()
             raise
         file.stat.size = file.stat.allocation_size = 0
 
@@ -254,6 +254,14 @@ class Files:
     async def release(self, number: int) -> None:
         """The last close of an open file. Nobody hears of errors any more, so they are logged."""
         handle = self._core.files.remove(number)
+        try:
+            await self._settle(handle)
+        except (SmbError, OSError) as exc:
+            log.error("data written to %r is lost: %s", handle.inode, exc)
+        handle.file.close_later()
+
+    async def _settle(self, handle: FileHandle) -> None:
+        """Have nothing under way for an open file any more; raises an error that was not reported."""
         inode = handle.inode
         try:
             if handle.wrote:
@@ -262,22 +270,22 @@ class Files:
                 await handle.readahead.close()
         finally:
             inode.handles.remove(handle)
-            error = handle.take_error()
-            if error is not None:
-                log.error("data written to %r is lost: %s", inode, error)
             self._core.inodes.discard_if_unused(inode)
-        await self._abandon(handle.file)
+        handle.raise_error()
 
     async def close_all(self) -> None:
-        """Write everything, then close every open file."""
-        for inode in self._core.inodes:
-            if inode.writes is not None:
-                inode.writes.push()
+        """Write everything, then close every open file; raises the first error that nobody was told."""
+        errors: list[SmbError | OSError] = []
+        self._core.write_budget.push_all()
         for handle in self._core.files.all():
+            self._core.files.remove(handle.number)
             try:
-                await self.release(handle.number)
+                await self._settle(handle)
+                await handle.file.close()
             except (SmbError, OSError) as exc:
-                log.error("data written to %r may be lost: %s", handle.inode, exc)
+                errors.append(exc)
+        if errors:
+            raise errors[0]
 
     async def _drain(self, inode: Inode) -> None:
         if inode.writes is not None and inode.is_dirty:
@@ -287,12 +295,6 @@ class Files:
         for handle in inode.handles:
             if handle.readahead is not None:
                 handle.readahead.drop()
-
-    async def _abandon(self, file: RemoteFile) -> None:
-        try:
-            await file.close()
-        except SmbError as exc:
-            log.debug("a file could not be closed: %s", exc)
 
 
 def _access(flags: int) -> Access:

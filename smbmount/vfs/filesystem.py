@@ -60,9 +60,14 @@ class FileSystem:
         self.xattrs = ExtendedAttributes(self.core)
 
     async def shutdown(self) -> None:
-        """Write all data and close everything; the caller bounds the time. Errors are logged."""
-        await self.files.close_all()
-        await self.folders.close_all()
+        """Write all data and close everything; the caller bounds the time.
+
+        Raises the first error that says that written data is lost, once all that can be done is done.
+        """
+        try:
+            await self.files.close_all()
+        finally:
+            await self.folders.close_all()
 
     def forget(self, lookups: Iterable[tuple[int, int]]) -> None:
         """The kernel forgets inodes: pairs of number and look-up count."""

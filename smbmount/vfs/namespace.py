@@ -105,7 +105,7 @@ class Namespace:
                 options=CreateOptions.NON_DIRECTORY_FILE,
                 attributes=attributes_for_new(mode),
             )
-        await file.close()
+        file.close_later()
         answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)
         return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 

@@ -8,9 +8,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from engine import Access, CreateOptions, DirectoryEntry, Disposition, FileAttributes, FileStat, VolumeSize
-
-Buffer = bytes | bytearray | memoryview
+from engine import (
+    Access,
+    Buffer,
+    CreateOptions,
+    DirectoryEntry,
+    Disposition,
+    FileAttributes,
+    FileStat,
+    VolumeSize,
+)
 
 
 class RemoteFile(Protocol):
@@ -35,6 +42,9 @@ class RemoteFile(Protocol):
 
     async def close(self) -> None:
         """Close the handle."""
+
+    def close_later(self) -> None:
+        """Close the handle without waiting for the server."""
 
     async def truncate(self, size: int) -> None:
         """Set the end of file."""

@@ -11,7 +11,7 @@ import struct
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 import spnego
 import trio
@@ -50,31 +50,31 @@ _SIGNATURE: Final = slice(48, 64)
 _LINGER_ZERO: Final = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+class ServerOptions(TypedDict, total=False):
+    """How a server is set up."""
+
+    dialect: Dialect
+    cipher: Cipher | None
+    max_size: int
+    total_credits: int
+    signing_required: bool
+    encrypts: bool
+    guest: bool
+    armed: bool
+
+
 class FakeServer:
     """A well-behaved server with one share, one account and an in-memory tree."""
 
-    def __init__(
-        self,
-        *,
-        dialect: Dialect = Dialect.SMB_3_1_1,
-        cipher: Cipher | None = Cipher.AES_128_GCM,
-        max_size: int = 1 << 20,
-        total_credits: int = 64,
-        signing_required: bool = True,
-        encrypts: bool = False,
-        guest: bool = False,
-        armed: bool = True,
-    ) -> None:
-        self.dialect = dialect
-        self.cipher = cipher if dialect is Dialect.SMB_3_1_1 else None
-        if Dialect.SMB_3_0 <= dialect < Dialect.SMB_3_1_1 and cipher is not None:
-            self.cipher = Cipher.AES_128_CCM
-        self.max_size = max_size
-        self.total_credits = total_credits
-        self.signing_required = signing_required
-        self.encrypts = encrypts
-        self.guest = guest
-        self.armed = armed
+    def __init__(self, **options: Unpack[ServerOptions]) -> None:
+        self.dialect = options.get("dialect", Dialect.SMB_3_1_1)
+        self.cipher = self._cipher_of(options.get("cipher", Cipher.AES_128_GCM))
+        self.max_size = options.get("max_size", 1 << 20)
+        self.total_credits = options.get("total_credits", 64)
+        self.signing_required = options.get("signing_required", True)
+        self.encrypts = options.get("encrypts", False)
+        self.guest = options.get("guest", False)
+        self.armed = options.get("armed", True)
         """Misbehaviour that a test wants only later starts when this becomes true."""
         self.share_flags = 0
         self.share_type: int = ShareType.DISK
@@ -91,6 +91,11 @@ class FakeServer:
         self.cancels: list[Header] = []
         self._negotiated: NegotiateResponse | None = None
         self._progress = trio.Event()
+
+    def _cipher_of(self, wanted: Cipher | None) -> Cipher | None:
+        if wanted is None or self.dialect < Dialect.SMB_3_0:
+            return None
+        return wanted if self.dialect is Dialect.SMB_3_1_1 else Cipher.AES_128_CCM
 
     @property
     def unc(self) -> str:

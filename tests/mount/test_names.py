@@ -29,11 +29,6 @@ SAME_ON_BOTH_SIDES: Final = [
     "party 🎉 👩‍👩‍👧",
     " leading blank",
     "two  blanks",
-    "CON",
-    "NUL.txt",
-    "aux",
-    "COM1",
-    "LPT9.log",
     ".hidden",
     "-dash",
     "#hash%20;&$'`!()[]{}=+,^~@",
@@ -43,6 +38,7 @@ SAME_ON_BOTH_SIDES: Final = [
     "\u202eright to left",
     "delete \x7f",
 ]
+DOS_DEVICES: Final = ["CON", "NUL.txt", "aux", "COM1", "LPT9.log"]
 MAPPED: Final = {
     "a:b": "a\uf022b",
     "*": "\uf021",
@@ -118,6 +114,27 @@ def test_name_made_on_the_server(
     assert (here / name).read_text() == name
     (here / name).unlink()
     assert os.listdir(there) == []
+
+
+@pytest.mark.parametrize("name", DOS_DEVICES)
+def test_name_of_a_dos_device_can_be_used(here: Path, there: Path, name: str) -> None:
+    """Samba tells of such names under short ones of its own, unless it is told not to mangle names."""
+    (here / name).write_text(name)
+    assert (here / name).read_text() == (there / name).read_text() == name
+    [listed] = os.listdir(here)
+    assert (here / listed).read_text() == name
+    (here / name).unlink()
+    assert os.listdir(there) == os.listdir(here) == []
+
+
+def test_name_of_a_dos_device_is_listed_as_the_server_tells_it(
+    samba_factory: SambaFactory, mount_factory: MountFactory
+) -> None:
+    server = samba_factory({"data": ShareConfig(options={"mangled names": "no"})})
+    here = mount_factory(server).path
+    for name in DOS_DEVICES:
+        (here / name).touch()
+    assert sorted(os.listdir(here)) == sorted(os.listdir(server.share_path())) == sorted(DOS_DEVICES)
 
 
 def test_names_of_255_bytes_are_the_longest(here: Path) -> None:

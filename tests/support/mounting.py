@@ -62,7 +62,7 @@ class Mount:
         self._expected: list[re.Pattern[str]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
-        self._log = Path(tempfile.mkstemp(prefix="smbmount-log-")[1])
+        self.log_path = Path(tempfile.mkstemp(prefix="smbmount-log-")[1])
 
     def __enter__(self) -> Self:
         self.start()
@@ -96,7 +96,7 @@ class Mount:
 
     def start(self) -> None:
         """Start the daemon and return when the mount answers; `MountError` when it dies or takes too long."""
-        with self._log.open("ab") as log:
+        with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -160,7 +160,7 @@ class Mount:
             process.wait()
         while self._is_mounted():
             detach(str(self.path))
-        self._log.unlink(missing_ok=True)
+        self.log_path.unlink(missing_ok=True)
         _live.discard(self)
 
     def abort(self) -> None:
@@ -174,7 +174,7 @@ class Mount:
 
     def log_text(self) -> str:
         """All that the daemon has written to its standard output and error so far."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def check_log(self) -> None:
         """Raise `MountError` for a traceback or an unannounced warning in the daemon's log."""

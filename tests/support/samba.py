@@ -16,6 +16,7 @@ import random
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -54,7 +55,10 @@ class HarnessError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ShareConfig:
-    """One share: the folder it shows (None = a new one, owned by the server's user) and its options."""
+    """One share: the folder it shows, which its user must be able to reach, and its options.
+
+    None as `path` = a new folder, owned by the server's user.
+    """
 
     path: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
@@ -365,9 +369,9 @@ def _ensure_system_user(name: str) -> None:
 
 
 def _make_base() -> Path:
-    """Return a new folder, passable for everyone, on a file system that stores user xattrs."""
+    """Return a new folder that the server's user can reach, on a file system that stores user xattrs."""
     candidates = [tempfile.gettempdir(), "/var/tmp", os.getcwd()]
-    for parent in candidates:
+    for parent in filter(_is_reachable, candidates):
         base = Path(tempfile.mkdtemp(prefix="smbmount-samba-", dir=parent))
         try:
             os.setxattr(base, "user.smbmount-test", b"1")
@@ -376,7 +380,15 @@ def _make_base() -> Path:
             continue
         base.chmod(0o755)
         return base
-    raise HarnessError(f"none of {', '.join(candidates)} stores user xattrs, which the test server needs")
+    raise HarnessError(
+        f"the test server needs a folder that user {TEST_USER} can reach and that stores user xattrs: "
+        f"none of {', '.join(candidates)} does"
+    )
+
+
+def _is_reachable(folder: str) -> bool:
+    path = Path(folder).resolve()
+    return os.geteuid() != 0 or all(step.stat().st_mode & stat.S_IXOTH for step in (path, *path.parents))
 
 
 def _free_port() -> int:

@@ -81,7 +81,8 @@ def test_save_with_a_backup_as_vi_does(place: Place) -> None:
     script = """
         echo 1 > f; inode=$(stat -c %i f)
         for i in $(seq 2 20); do
-            mv f f~; test ! -e f; echo $i > f; sync f; test "$(cat f)" = $i; test "$(cat f~)" = $((i - 1)); rm f~
+            mv f f~; test ! -e f; echo $i > f; sync f
+            test "$(cat f)" = $i; test "$(cat f~)" = $((i - 1)); rm f~
         done
         test "$(cat f)" = 20; test "$(ls -A)" = f; test "$(stat -c %i f)" != "$inode"
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import signal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ import trio.testing
 from engine import (
     AuthError,
     ConnectConfig,
+    ConnectionDescription,
     Credentials,
     Dialect,
     RemoteProtocolError,
@@ -32,13 +34,27 @@ from smbmount.failures import ExitCode, MountFailure
 from smbmount.options import parse_options
 from smbmount.plan import Plan, read_prefix
 from smbmount.secret import Secret
-from smbmount.service import FLUSH_SECONDS, Backend, Service
+from smbmount.service import FLUSH_SECONDS, Backend, Service, describe
 from smbmount.vfs.config import FileSystemConfig
 from tests.support.logcheck import ExpectedWarnings
 
 NOT_FOUND = 0xC0000034
 BAD_NETWORK_NAME = 0xC00000CC
 ACCESS_DENIED = 0xC0000022
+
+
+DESCRIPTION = ConnectionDescription(
+    dialect=Dialect.SMB_3_1_1,
+    cipher="AES-128-GCM",
+    signing="AES-GMAC",
+    encrypted=False,
+    guest=False,
+    server_guid=uuid.UUID(int=0),
+    address="192.0.2.1",
+    max_read=1,
+    max_write=1,
+    max_transact=1,
+)
 
 
 class HasQuit(BaseException):
@@ -69,7 +85,7 @@ class World:
     config: ConnectConfig | None = None
     initialised: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
-    description: str = "a fake"
+    description: ConnectionDescription = field(default_factory=lambda: DESCRIPTION)
 
     @contextlib.asynccontextmanager
     async def connect(
@@ -367,3 +383,15 @@ def test_the_engine_is_told_what_the_options_say() -> None:
         max_read=8192,
         max_write=4096,
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "SMB 3.1.1, signed with AES-GMAC"),
+        ({"encrypted": True}, "SMB 3.1.1, encrypted with AES-128-GCM"),
+        ({"dialect": Dialect.SMB_2_0_2, "signing": None}, "SMB 2.0.2, unprotected"),
+    ],
+)
+def test_version_and_protection_are_told_in_words(changes: dict[str, Any], words: str) -> None:
+    assert describe(dataclasses.replace(DESCRIPTION, **changes)) == words

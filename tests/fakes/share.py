@@ -1,0 +1,527 @@
+"""A share in memory with the manners of a Windows server, in place of `engine.Share`.
+
+Names compare without case and keep theirs; a deleted file that is open stays, unreachable, until its last
+close; open and read-only files are not replaced. Every call is in `calls` (one call is one round trip),
+can be made to fail (`fail_next`) and can be held up (`hold`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import trio
+
+from engine import (
+    Access,
+    Buffer,
+    CreateOptions,
+    DirectoryEntry,
+    Disposition,
+    FileAttributes,
+    FileStat,
+    SmbError,
+    VolumeSize,
+    error_from_status,
+    ntstatus,
+)
+
+_NORMAL = FileAttributes.NORMAL
+_READONLY = int(FileAttributes.READONLY)
+_SPECIAL = int(FileAttributes.HIDDEN | FileAttributes.SYSTEM)
+
+
+class Call(NamedTuple):
+    """One round trip: the method and its main arguments."""
+
+    operation: str
+    arguments: tuple[object, ...]
+
+
+class Node:
+    """A file or folder on the server."""
+
+    def __init__(self, number: int, now: int, *, is_directory: bool) -> None:
+        self.number = number
+        self.data = bytearray()
+        self.attributes = int(FileAttributes.DIRECTORY if is_directory else FileAttributes.ARCHIVE)
+        self.created = self.accessed = self.written = self.changed = now
+        self.children: dict[str, tuple[str, Node]] = {}
+        self.eas: dict[str, bytes] = {}
+        self.opens: list[FakeFile] = []
+        self.names = 1
+        self.delete_pending = False
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a folder."""
+        return bool(self.attributes & FileAttributes.DIRECTORY)
+
+    def stat(self, *, links: bool, file_id: bool = True) -> FileStat:
+        """Its attributes; `links` as listings do not tell it."""
+        size = len(self.data)
+        return FileStat(
+            file_id=self.number if file_id else 0,
+            size=size,
+            allocation_size=(size + 4095) // 4096 * 4096,
+            attributes=self.attributes,
+            creation_ns=self.created,
+            access_ns=self.accessed,
+            write_ns=self.written,
+            change_ns=self.changed,
+            number_of_links=self.names if links else 0,
+            ea_size=sum(len(name) + len(value) + 9 for name, value in self.eas.items()),
+        )
+
+
+class FakeFile:
+    """An open file, in place of `engine.File`."""
+
+    def __init__(self, share: FakeShare, path: str, node: Node, access: Access, *, existed: bool) -> None:
+        self.path = path
+        self.access = access
+        self.existed = existed
+        self.node = node
+        self.closed = False
+        self.shares_delete = True
+        self._share = share
+        self.stat = share.stat_of(node, links=True)
+        node.opens.append(self)
+
+    async def read_at(self, offset: int, length: int) -> memoryview:
+        """Read; short at the end."""
+        await self._enter("read_at", offset, length)
+        return memoryview(bytes(self.node.data[offset : offset + length]))
+
+    async def write_at(self, offset: int, data: Buffer) -> int:
+        """Write; the bytes take effect when the call ends."""
+        await self._enter("write_at", offset, len(data))
+        if len(self.node.data) < offset:
+            self.node.data.extend(bytes(offset - len(self.node.data)))
+        self.node.data[offset : offset + len(data)] = data
+        self.node.written = self.node.changed = self._share.tick()
+        return len(data)
+
+    async def flush(self) -> None:
+        """Nothing to do but to be counted."""
+        await self._enter("flush")
+
+    async def truncate(self, size: int) -> None:
+        """Set the size."""
+        await self._enter("truncate", size)
+        self._share.resize(self.node, size)
+
+    async def query(self) -> FileStat:
+        """The attributes."""
+        await self._enter("query")
+        return self._share.stat_of(self.node, links=True)
+
+    async def set_basic(
+        self,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        creation_ns: int | None = None,
+        change_ns: int | None = None,
+        attributes: int | None = None,
+    ) -> None:
+        """Set times and attributes."""
+        await self._enter("set_basic")
+        self._share.apply_basic(self.node, access_ns, write_ns, creation_ns, attributes)
+
+    async def close(self) -> None:
+        """Close, and wait for it."""
+        await self._share.enter("close", self.path)
+        self.close_later()
+
+    def close_later(self) -> None:
+        """Close without waiting."""
+        if not self.closed:
+            self.closed = True
+            self.node.opens.remove(self)
+            self._share.finish_delete(self.node)
+
+    async def _enter(self, operation: str, *arguments: object) -> None:
+        assert not self.closed, f"{operation} on a closed file"
+        await self._share.enter(operation, self.path, *arguments)
+
+
+class FakeShare:
+    """The share. `batch_size` is the entries per batch of a listing."""
+
+    def __init__(self, *, max_io: int = 1 << 20, supports_file_ids: bool = True, batch_size: int = 100) -> None:
+        self.max_read = max_io
+        self.max_write = max_io
+        self.supports_file_ids = supports_file_ids
+        self.batch_size = batch_size
+        self.calls: list[Call] = []
+        self.free_units = 1000
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self._failures: dict[str, list[SmbError | Exception]] = {}
+        self._gates: dict[str, trio.Event] = {}
+        self._next_number = 100
+        self._now = 1_600_000_000 * 10**9
+        self.root = self._new_node(is_directory=True)
+
+    # What tests look at and set up.
+
+    def count(self, *operations: str) -> int:
+        """The round trips so far, of these operations or of all."""
+        return sum(not operations or call.operation in operations for call in self.calls)
+
+    def fail_next(self, operation: str, error: int | Exception, times: int = 1) -> None:
+        """Make the next calls of `operation` raise an NTSTATUS or an exception."""
+        made = [error_from_status(error, operation) if isinstance(error, int) else error for _ in range(times)]
+        self._failures.setdefault(operation, []).extend(made)
+
+    @contextmanager
+    def hold(self, operation: str) -> Iterator[None]:
+        """Calls of `operation` that begin inside the block wait for its end."""
+        gate = self._gates[operation] = trio.Event()
+        try:
+            yield
+        finally:
+            del self._gates[operation]
+            gate.set()
+
+    def put(self, path: str, data: bytes = b"") -> Node:
+        """Make or replace a file as another client would, the folders above it too."""
+        folder, name = self._make_folders(path)
+        node = self._new_node(is_directory=False)
+        node.data[:] = data
+        folder.children[name.upper()] = (name, node)
+        return node
+
+    def put_folder(self, path: str) -> Node:
+        """Make a folder as another client would."""
+        folder, name = self._make_folders(path)
+        node = self._new_node(is_directory=True)
+        folder.children[name.upper()] = (name, node)
+        return node
+
+    def find(self, path: str) -> Node:
+        """The node of a path; `NotFound`."""
+        return self._walk(path)[2]
+
+    def exists(self, path: str) -> bool:
+        """Whether a path leads to something."""
+        folder, key = self._split(path)
+        return key in folder.children
+
+    def names(self, path: str = "") -> list[str]:
+        """The names in a folder, sorted."""
+        return sorted(name for name, _ in self.find(path).children.values())
+
+    def remove(self, path: str) -> None:
+        """Remove a name as another client would."""
+        folder, key = self._split(path)
+        del folder.children[key]
+
+    def open_elsewhere(self, path: str, *, shares_delete: bool = True) -> FakeFile:
+        """Another client's open file."""
+        file = FakeFile(self, path, self.find(path), Access.READ, existed=True)
+        file.shares_delete = shares_delete
+        return file
+
+    # What `FakeFile` needs.
+
+    def tick(self) -> int:
+        """The server's clock; every look moves it on."""
+        self._now += 100
+        return self._now
+
+    async def enter(self, operation: str, *arguments: object) -> None:
+        """A round trip begins: it is counted, held up and failed as told."""
+        self.calls.append(Call(operation, arguments))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await trio.lowlevel.checkpoint()
+            if operation in self._gates:
+                await self._gates[operation].wait()
+        finally:
+            self.in_flight -= 1
+        if self._failures.get(operation):
+            raise self._failures[operation].pop(0)
+
+    def stat_of(self, node: Node, *, links: bool) -> FileStat:
+        """A node's attributes as this server tells them."""
+        return node.stat(links=links, file_id=self.supports_file_ids)
+
+    def resize(self, node: Node, size: int) -> None:
+        """Cut or extend with zeros."""
+        del node.data[size:]
+        node.data.extend(bytes(size - len(node.data)))
+        node.written = node.changed = self.tick()
+
+    def apply_basic(
+        self,
+        node: Node,
+        access_ns: int | None,
+        write_ns: int | None,
+        creation_ns: int | None,
+        attributes: int | None,
+    ) -> None:
+        """FileBasicInformation."""
+        node.accessed = access_ns if access_ns is not None else node.accessed
+        node.written = write_ns if write_ns is not None else node.written
+        node.created = creation_ns if creation_ns is not None else node.created
+        if attributes:
+            kind = node.attributes & FileAttributes.DIRECTORY
+            node.attributes = (attributes & ~FileAttributes.NORMAL) | kind
+        node.changed = self.tick()
+
+    def finish_delete(self, node: Node) -> None:
+        """The last close of a deleted file removes it."""
+        if node.delete_pending and not node.opens:
+            self._drop_pending(self.root, node)
+
+    # The share's own face.
+
+    async def open(
+        self,
+        path: str,
+        *,
+        access: Access = Access.READ,
+        disposition: Disposition = Disposition.OPEN,
+        options: CreateOptions = CreateOptions(0),
+        attributes: FileAttributes = _NORMAL,
+    ) -> FakeFile:
+        """Open or create."""
+        await self.enter("open", path, disposition)
+        folder, key = self._split(path)
+        existed = key in folder.children
+        if not existed:
+            if disposition in (Disposition.OPEN, Disposition.OVERWRITE):
+                raise error_from_status(ntstatus.STATUS_OBJECT_NAME_NOT_FOUND, path)
+            node = self._new_node(is_directory=False)
+            node.attributes |= attributes & ~_NORMAL
+            folder.children[key] = (path.rpartition("\\")[2], node)
+            folder.written = folder.changed = self.tick()
+        else:
+            node = self._walk(path)[2]
+            self._check_open(node, path, access, disposition, options)
+            if disposition in (Disposition.OVERWRITE, Disposition.OVERWRITE_IF):
+                self.resize(node, 0)
+                node.eas.clear()
+                node.attributes = int(FileAttributes.ARCHIVE)
+        return FakeFile(self, path, node, access, existed=existed)
+
+    def _check_open(
+        self, node: Node, path: str, access: Access, disposition: Disposition, options: CreateOptions
+    ) -> None:
+        if disposition == Disposition.CREATE:
+            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, path)
+        if node.is_directory and options & CreateOptions.NON_DIRECTORY_FILE:
+            raise error_from_status(ntstatus.STATUS_FILE_IS_A_DIRECTORY, path)
+        if node.attributes & _READONLY and access & Access.WRITE_DATA:
+            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, path)
+        if disposition in (Disposition.OVERWRITE, Disposition.OVERWRITE_IF) and node.attributes & _SPECIAL:
+            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, path)
+
+    async def stat(self, path: str) -> FileStat:
+        """The attributes of a path."""
+        await self.enter("stat", path)
+        return self.stat_of(self._walk(path)[2], links=True)
+
+    async def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:
+        """List a folder as it is at the first batch."""
+        entries: list[DirectoryEntry] = []
+        await self.enter("scandir", path)
+        for name, node in list(self._walk(path)[2].children.values()):
+            entries.append(DirectoryEntry(name, self.stat_of(node, links=False)))
+        for start in range(0, len(entries), self.batch_size):
+            if start:
+                await self.enter("scandir", path)
+            yield entries[start : start + self.batch_size]
+
+    async def mkdir(self, path: str) -> FileStat:
+        """Make a folder."""
+        await self.enter("mkdir", path)
+        folder, key = self._split(path)
+        if key in folder.children:
+            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, path)
+        node = self._new_node(is_directory=True)
+        folder.children[key] = (path.rpartition("\\")[2], node)
+        folder.written = self.tick()
+        return self.stat_of(node, links=False)
+
+    async def unlink(self, path: str, *, aside: str | None = None, clear_readonly: bool = False) -> None:
+        """Delete a file."""
+        await self.enter("unlink", path, aside)
+        folder, key, node = self._walk(path)
+        if node.is_directory:
+            raise error_from_status(ntstatus.STATUS_FILE_IS_A_DIRECTORY, path)
+        self._check_delete(node, path)
+        if clear_readonly:
+            node.attributes &= ~_READONLY
+        if aside is not None:
+            self._move(folder, key, aside)
+            folder, key = self._split(aside)
+        if node.attributes & _READONLY:
+            raise error_from_status(ntstatus.STATUS_CANNOT_DELETE, path)
+        if node.opens and node.names == 1:
+            node.delete_pending = True
+            return
+        node.names -= 1
+        del folder.children[key]
+        folder.written = self.tick()
+
+    async def rmdir(self, path: str) -> None:
+        """Delete an empty folder."""
+        await self.enter("rmdir", path)
+        folder, key, node = self._walk(path)
+        if not node.is_directory:
+            raise error_from_status(ntstatus.STATUS_NOT_A_DIRECTORY, path)
+        if node.attributes & _READONLY:
+            raise error_from_status(ntstatus.STATUS_CANNOT_DELETE, path)
+        if node.children:
+            raise error_from_status(ntstatus.STATUS_DIRECTORY_NOT_EMPTY, path)
+        del folder.children[key]
+
+    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+        """Rename a file or folder."""
+        await self.enter("rename", source, target, replace)
+        folder, key, node = self._walk(source)
+        new_folder, new_key = self._split(target)
+        self._check_delete(node, source)
+        if self._has_open_below(node):
+            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, source)
+        replaced = new_folder.children.get(new_key)
+        if replaced is not None and replaced[1] is not node:
+            if not replace:
+                raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, target)
+            victim = replaced[1]
+            if victim.is_directory or victim.opens or victim.attributes & _READONLY:
+                raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, target)
+            victim.names -= 1
+        self._move(folder, key, target)
+
+    async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
+        """Make a hard link."""
+        await self.enter("link", existing, new)
+        node = self._walk(existing)[2]
+        folder, key = self._split(new)
+        if key in folder.children:
+            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, new)
+        folder.children[key] = (new.rpartition("\\")[2], node)
+        node.names += 1
+
+    async def truncate(self, path: str, size: int) -> None:
+        """Set the size of a path."""
+        await self.enter("truncate", path, size)
+        node = self._walk(path)[2]
+        if node.attributes & _READONLY:
+            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, path)
+        self.resize(node, size)
+
+    async def set_basic(
+        self,
+        path: str,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        creation_ns: int | None = None,
+        change_ns: int | None = None,
+        attributes: int | None = None,
+    ) -> None:
+        """Set times and attributes of a path."""
+        await self.enter("set_basic", path)
+        self.apply_basic(self._walk(path)[2], access_ns, write_ns, creation_ns, attributes)
+
+    async def read_file(self, path: str, max_length: int) -> bytes:
+        """Read from the start."""
+        await self.enter("read_file", path)
+        return bytes(self._walk(path)[2].data[:max_length])
+
+    async def write_file(
+        self, path: str, data: Buffer, *, disposition: Disposition = Disposition.CREATE
+    ) -> FileStat:
+        """Make a file with this content."""
+        await self.enter("write_file", path)
+        if self.exists(path):
+            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, path)
+        return self.stat_of(self.put(path, bytes(data)), links=True)
+
+    async def volume_size(self) -> VolumeSize:
+        """The volume's room."""
+        await self.enter("volume_size")
+        return VolumeSize(2000, self.free_units + 10, self.free_units, 4096)
+
+    async def list_eas(self, path: str) -> dict[str, bytes]:
+        """All extended attributes."""
+        await self.enter("list_eas", path)
+        return dict(self._walk(path)[2].eas)
+
+    async def get_ea(self, path: str, name: str) -> bytes:
+        """One extended attribute."""
+        await self.enter("get_ea", path, name)
+        eas = {known.upper(): value for known, value in self._walk(path)[2].eas.items()}
+        return eas[name.upper()]
+
+    async def set_ea(self, path: str, name: str, value: bytes) -> None:
+        """Set or remove one."""
+        await self.enter("set_ea", path, name)
+        eas = self._walk(path)[2].eas
+        for known in [known for known in eas if known.upper() == name.upper()]:
+            del eas[known]
+        if value:
+            eas[name] = value
+
+    # The tree.
+
+    def _new_node(self, *, is_directory: bool) -> Node:
+        self._next_number += 1
+        return Node(self._next_number, self.tick(), is_directory=is_directory)
+
+    def _make_folders(self, path: str) -> tuple[Node, str]:
+        *folders, name = path.split("\\")
+        node = self.root
+        for folder in folders:
+            if folder.upper() not in node.children:
+                node.children[folder.upper()] = (folder, self._new_node(is_directory=True))
+            node = node.children[folder.upper()][1]
+        return node, name
+
+    def _split(self, path: str) -> tuple[Node, str]:
+        """The folder that holds the path's last part, and that part's key."""
+        *folders, name = path.split("\\")
+        node = self.root
+        for folder in folders:
+            if folder.upper() not in node.children:
+                raise error_from_status(ntstatus.STATUS_OBJECT_PATH_NOT_FOUND, path)
+            node = node.children[folder.upper()][1]
+        return node, name.upper()
+
+    def _walk(self, path: str) -> tuple[Node, str, Node]:
+        if not path:
+            return self.root, "", self.root
+        folder, key = self._split(path)
+        if key not in folder.children:
+            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_NOT_FOUND, path)
+        node = folder.children[key][1]
+        if node.delete_pending:
+            raise error_from_status(ntstatus.STATUS_DELETE_PENDING, path)
+        return folder, key, node
+
+    def _check_delete(self, node: Node, path: str) -> None:
+        if not all(file.shares_delete for file in node.opens):
+            raise error_from_status(ntstatus.STATUS_SHARING_VIOLATION, path)
+
+    def _has_open_below(self, node: Node) -> bool:
+        return any(child.opens or self._has_open_below(child) for _, child in node.children.values())
+
+    def _move(self, folder: Node, key: str, target: str) -> None:
+        _, node = folder.children.pop(key)
+        new_folder, new_key = self._split(target)
+        new_folder.children[new_key] = (target.rpartition("\\")[2], node)
+        folder.written = new_folder.written = self.tick()
+
+    def _drop_pending(self, folder: Node, node: Node) -> None:
+        for key, (_, child) in list(folder.children.items()):
+            if child is node:
+                del folder.children[key]
+            else:
+                self._drop_pending(child, node)
