@@ -34,7 +34,7 @@ class MountOptions:
     sec: Security = "ntlmssp"
     vers: VersionRange = VERSIONS["default"]
     seal: bool = False
-    sign: bool = False
+    sign: bool | None = None
     port: int | None = None
     ip: str | None = None
     uid: int | None = None
@@ -143,6 +143,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
            parse.versions),
     Option(("seal",), "seal", "demand encryption of everything (SMB 3.0 or newer)"),
     Option(("sign",), "sign", "demand signatures: the default, except for guest and sec=none"),
+    Option(("nosign",), "sign", "no signatures, unless the server demands them", constant=False),
     Option(("port",), "port", "TCP port (default 445)", "NUMBER", parse.integer(1, 65535)),
     Option(("ip", "addr"), "ip", "address to connect to, instead of looking the server's name up",
            "ADDRESS", parse.address),

@@ -77,7 +77,7 @@ def connect_config(plan: Plan) -> ConnectConfig:
         address=options.ip,
         min_dialect=Dialect(options.vers.lowest),
         max_dialect=Dialect(options.vers.highest),
-        signing=plan.login.kind == "ntlm",
+        signing=plan.login.kind == "ntlm" and options.sign is not False,
         seal=options.seal,
         timeout=options.timeout,
         echo_interval=options.echo_interval,

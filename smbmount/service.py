@@ -6,6 +6,7 @@ leaves the table last, so that whoever sees it gone knows that everything is on 
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import signal
@@ -33,6 +34,10 @@ REQUESTS_SECONDS: Final = 5.0
 FLUSH_SECONDS: Final = 45.0
 LOGOFF_SECONDS: Final = 10.0
 """With the kernel's own pages, the parts of a stop stay below the 90 s that systemd waits before it kills."""
+
+statistics_logger = logging.getLogger("smbmount.statistics")
+# Who sends the signal wants the answer, whatever else is logged.
+statistics_logger.setLevel(logging.INFO)
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -170,6 +175,7 @@ class Service:
 
     async def _serve_requests(self, share: Share) -> None:
         async with trio.open_nursery() as nursery:
+            await nursery.start(_report_statistics, share)
             nursery.start_soon(self._announce, share)
             with self._requests:
                 await self._mount.main()
@@ -235,6 +241,14 @@ def describe(connection: ConnectionDescription) -> str:
     if connection.signing is not None:
         return f"SMB {version}, signed with {connection.signing}"
     return f"SMB {version}, unprotected"
+
+
+async def _report_statistics(share: Share, task_status: trio.TaskStatus[None]) -> None:
+    """At each SIGUSR1 write the connection's counters to the log, one line of JSON."""
+    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        task_status.started()
+        async for _ in signals:
+            statistics_logger.info("statistics: %s", json.dumps(share.statistics().as_dict()))
 
 
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -6,6 +6,7 @@ gone, the buffer returns to its pool: fresh megabytes cost page faults and zeroi
 
 from __future__ import annotations
 
+import weakref
 from typing import Final
 
 POOLED_FROM: Final = 128 * 1024
@@ -15,14 +16,22 @@ _GRAIN: Final = 256 * 1024
 """Sizes are rounded up to this, so that replies of nearly the same length share buffers."""
 
 
-class _PooledBuffer(bytearray):
-    __slots__ = ("pool",)
+def _buffer_type(pool: weakref.ref[BufferPool]) -> type[bytearray]:
+    """The buffers of one pool: a class of its own, which is how they know it.
 
-    pool: BufferPool
+    An attribute would have the garbage collector look after them, and it lets an object be revived
+    only once.
+    """
 
-    def __del__(self) -> None:
-        # No view is left, or the buffer would not be dying; appending it to the pool revives it.
-        self.pool.take_back(self)
+    class PooledBuffer(bytearray):
+        __slots__ = ()
+
+        def __del__(self) -> None:
+            # No view is left, or the buffer would not be dying; putting it into the pool revives it.
+            if (owner := pool()) is not None:
+                owner.take_back(self)
+
+    return PooledBuffer
 
 
 class BufferPool:
@@ -31,7 +40,8 @@ class BufferPool:
     def __init__(self, limit: int = 32 * 1024 * 1024) -> None:
         self._limit = limit
         self._kept = 0
-        self._free: dict[int, list[_PooledBuffer]] = {}
+        self._free: dict[int, list[bytearray]] = {}
+        self._type = _buffer_type(weakref.ref(self))
 
     def allocate(self, size: int) -> memoryview:
         """Return a writable view of at least `size` bytes; its content is arbitrary."""
@@ -43,11 +53,10 @@ class BufferPool:
             buffer = free.pop()
             self._kept -= rounded
         else:
-            buffer = _PooledBuffer(rounded)
-            buffer.pool = self
+            buffer = self._type(rounded)
         return memoryview(buffer)
 
-    def take_back(self, buffer: _PooledBuffer) -> None:
+    def take_back(self, buffer: bytearray) -> None:
         """Keep `buffer` for the next `allocate`, unless enough is kept already."""
         size = len(buffer)
         if self._kept + size <= self._limit:

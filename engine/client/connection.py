@@ -6,6 +6,7 @@ checkpoint, so frames leave in the order of their MessageIds. One reader task se
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -21,7 +22,7 @@ from engine.errors import RemoteProtocolError, SmbError, TransportError
 from engine.proto.credits import CREDIT_UNIT
 from engine.proto.events import Event, LateReply
 from engine.proto.inflight import Reply, Request, SessionState, Slot
-from engine.proto.machine import Machine, Outgoing, leaves_behind
+from engine.proto.machine import Machine, Outgoing, left_behind
 from engine.proto.negotiation import Negotiated
 from engine.proto.statistics import Statistics
 from engine.wire.constants import Command, LockFlags
@@ -39,8 +40,8 @@ _BYTES_PER_TURN: Final = 2 * 1024 * 1024
 _MAX_UNDONE: Final = 65536
 """Clean-ups that may wait: more than there can be credits, so more than can be cancelled at once."""
 
-_FRAME_OVERHEAD: Final = 64 * 1024
-"""Headers, contexts and padding of a compound around the largest payload."""
+_FRAME_OVERHEAD: Final = 128 * 1024
+"""Around the largest payload: headers and contexts of a compound, and the second query of a listing."""
 
 
 @dataclass(eq=False, slots=True)
@@ -73,7 +74,6 @@ class Connection:
         self._machine = machine
         self._waiters: deque[_Waiter] = deque()
         self._lost: SmbError | None = None
-        self._last_received = trio.current_time()
         self._undo, self._to_undo = trio.open_memory_channel[tuple[Request, Batch]](_MAX_UNDONE)
         self.lost = trio.Event()
         """Set once the connection is gone and every request on it has failed."""
@@ -196,8 +196,8 @@ class Connection:
 
     def _abandon(self, slots: list[Slot]) -> None:
         for slot in slots:
-            if slot.reply is not None and leaves_behind(slot, slot.reply):
-                self._undo_late(slot, slot.reply)
+            if slot.reply is not None and (late := left_behind(slot, slot.reply)):
+                self._undo_late(late)
             buffers = self._machine.abandon(slot)
             if buffers and self._lost is None:
                 try:
@@ -249,8 +249,7 @@ class Connection:
         try:
             while True:
                 buffer, length = await self._transport.receive()
-                now = self._last_received = trio.current_time()
-                self._handle(self._machine.receive(buffer, length, now))
+                self._handle(self._machine.receive(buffer, length, trio.current_time()))
                 del buffer
                 self._wake_next()
                 frames += 1
@@ -275,23 +274,25 @@ class Connection:
     async def run_echo(self, interval: float, batch: Batch) -> None:
         """Every `interval` seconds of silence send an ECHO; end the connection if two stay unanswered."""
         while not self.lost.is_set():
-            await trio.sleep_until(self._last_received + interval)
-            if trio.current_time() - self._last_received < interval:
+            last_heard = self._transport.last_heard
+            await trio.sleep_until(last_heard + interval)
+            if self._transport.last_heard != last_heard:
                 continue
-            with trio.move_on_after(interval):
+            with trio.move_on_after(interval), contextlib.suppress(SmbError):
                 await self.request(EchoRequest(), batch, urgent=True)
-            if trio.current_time() - self._last_received >= 2 * interval:
-                self.abort(TransportError(f"the server has been silent for {2 * interval:.0f} s"))
+            if self._transport.last_heard == last_heard:
+                self.abort(TransportError(f"the server has been silent for {2 * interval:g} s"))
 
     def _handle(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, LateReply):
-                self._undo_late(event.slot, event.reply)
+                self._undo_late(event)
             else:
                 log.debug("a break for something that we do not cache: %s", event.notification)
 
-    def _undo_late(self, slot: Slot, reply: Reply) -> None:
+    def _undo_late(self, late: LateReply) -> None:
         """Close or unlock what a request did whose waiter is gone."""
+        slot, reply = late.slot, late.reply
         batch = Batch(slot.session, slot.tree_id, slot.sealed)
         if slot.request.COMMAND is Command.CREATE:
             self.close_later(CreateResponse.decode_untrusted(reply.message).file_id, batch)

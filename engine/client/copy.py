@@ -83,8 +83,8 @@ def _chunks(start: int, size: int, limits: _Limits) -> list[CopyChunk]:
 
 def _adopt(limits: _Limits, said: CopyChunkResponse, what: str) -> None:
     """A server refuses chunks beyond its limits and tells them ([MS-SMB2] 3.3.5.15.6.2)."""
-    chunks = min(said.chunks_written, limits.chunks)
-    chunk = min(said.chunk_bytes_written, limits.chunk)
-    if not chunks or not chunk or (chunks, chunk) == (limits.chunks, limits.chunk):
+    chunk = min(said.chunk_bytes_written, said.total_bytes_written, limits.chunk)
+    chunks = min(said.chunks_written, limits.chunks, said.total_bytes_written // chunk if chunk else 0)
+    if not chunks or (chunks, chunk) == (limits.chunks, limits.chunk):
         raise error_from_status(ntstatus.STATUS_INVALID_PARAMETER, what)
     limits.chunks, limits.chunk = chunks, chunk

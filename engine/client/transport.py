@@ -81,6 +81,8 @@ class Transport:
         self._start = 0
         self._end = 0
         self._closed = False
+        self.last_heard = trio.current_time()
+        """When the last byte came; less than a whole frame is a sign of life, too."""
         self.frame_limit = FRAME_LIMIT_UNNEGOTIATED
         """Bytes that a frame may have; a longer one ends the connection before anything is allocated."""
 
@@ -173,12 +175,14 @@ class Transport:
                 raise _lost(error) from error
             if not received:
                 raise TransportError("the server closed the connection", errno=errno.EHOSTDOWN)
+            self.last_heard = trio.current_time()
             return received
 
     def close(self) -> None:
         """Close the socket; tasks that wait on it get `trio.ClosedResourceError`."""
         if not self._closed:
             self._closed = True
+            self._queue.clear()
             trio.lowlevel.notify_closing(self._sock)
             with contextlib.suppress(OSError):
                 self._sock.close()

@@ -87,21 +87,22 @@ class Tree:
         """The same as a related compound, for servers that grant fewer credits than it needs."""
         replies: list[Reply] = []
         file_id: FileId | None = None
-        closed = False
+        to_close = _handle_to_close(requests)
         try:
             for request in requests:
                 if file_id is not None:
                     request = _with_file_id(request, file_id)
-                closed = closed or request.COMMAND is Command.CLOSE
+                if isinstance(request, CloseRequest):
+                    to_close = None
                 reply = await self.connection.request(request, self.batch)
                 replies.append(reply)
                 if request.COMMAND is Command.CREATE:
                     if reply.header.status != ntstatus.STATUS_SUCCESS:
                         return replies
-                    file_id = CreateResponse.decode_untrusted(reply.message).file_id
+                    file_id = to_close = CreateResponse.decode_untrusted(reply.message).file_id
         except BaseException:
-            if file_id is not None and not closed:
-                self.connection.close_later(file_id, self.batch)
+            if to_close is not None:
+                self.connection.close_later(to_close, self.batch)
             raise
         return replies
 
@@ -125,6 +126,13 @@ class Tree:
     async def disconnect(self) -> None:
         """Let the server forget the share; raises `SmbError` if it cannot be told."""
         await self.connection.request(TreeDisconnectRequest(), self.batch, urgent=True)
+
+
+def _handle_to_close(requests: Sequence[Request]) -> FileId | None:
+    for request in requests:
+        if isinstance(request, CloseRequest) and request.file_id != FILE_ID_RELATED:
+            return request.file_id
+    return None
 
 
 def _with_file_id(request: Request, file_id: FileId) -> Request:

@@ -18,9 +18,10 @@ from engine.proto.credits import CreditLedger, credit_charge
 from engine.proto.events import BreakReceived, Event, LateReply
 from engine.proto.inflight import Reply, Request, SessionState, Slot, SlotState
 from engine.proto.statistics import Statistics
-from engine.wire.constants import Command, Dialect, HeaderFlags
+from engine.wire.constants import Command, Dialect, HeaderFlags, LockFlags
+from engine.wire.create import CloseRequest, CreateRequest
 from engine.wire.header import UNSOLICITED_MESSAGE_ID, Header, split_compound_untrusted
-from engine.wire.io import CancelRequest, IoctlRequest, ReadRequest, WriteRequest
+from engine.wire.io import CancelRequest, IoctlRequest, LockRequest, ReadRequest, WriteRequest
 from engine.wire.notify import ChangeNotifyRequest, decode_break_notification_untrusted
 from engine.wire.primitives import SMB2_HEADER_SIZE, Buffer, align8
 from engine.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
@@ -66,13 +67,29 @@ def _encode(request: Request) -> bytes:
         raise LocalProtocolError(f"a number in a {name} is out of range: {error}", errno=EINVAL) from error
 
 
-def leaves_behind(slot: Slot, reply: Reply) -> bool:
-    """Whether a request whose waiter is gone left something on the server: a handle or a lock."""
-    return (
-        slot.request.COMMAND in (Command.CREATE, Command.LOCK)
-        and not slot.closes_itself
-        and reply.header.status == STATUS_SUCCESS
-    )
+def left_behind(slot: Slot, reply: Reply) -> LateReply | None:
+    """What `reply`, for which nobody waits any more, shows to be left on the server: a handle or a lock."""
+    succeeded = reply.header.status == STATUS_SUCCESS
+    match slot.request:
+        case CreateRequest() if succeeded and slot.closed_by is None:
+            return LateReply(slot, reply)
+        case CloseRequest() if not succeeded and slot.closes is not None:
+            # Some servers let the failure of one part of a compound spread to the CLOSE behind it.
+            created = slot.closes
+            if created.reply is not None and created.reply.header.status == STATUS_SUCCESS:
+                return LateReply(created, created.reply)
+        case LockRequest(locks=locks) if succeeded:
+            if not all(element.flags & LockFlags.UNLOCK for element in locks):
+                return LateReply(slot, reply)
+    return None
+
+
+def _pair(slots: Sequence[Slot]) -> None:
+    """Tell the CREATE of a compound and the CLOSE of what it opens of each other."""
+    opening = next((slot for slot in slots if slot.request.COMMAND is Command.CREATE), None)
+    closing = next((slot for slot in slots if slot.request.COMMAND is Command.CLOSE), None)
+    if opening is not None and closing is not None:
+        opening.closed_by, closing.closes = closing, opening
 
 
 def _allocate(size: int) -> memoryview:
@@ -116,16 +133,17 @@ class Machine:
         """
         if sealed and session.sealer is None:
             raise LocalProtocolError("encryption asked for on a session that has no encryption keys")
-        closes = related and any(request.COMMAND is Command.CLOSE for request in requests)
         bodies = [_encode(request) for request in requests]
         buffers: list[Buffer] = []
         slots: list[Slot] = []
         last = len(requests) - 1
         for index, request in enumerate(requests):
-            slot = self._open_slot(request, session, tree_id, sealed, now, closes)
+            slot = self._open_slot(request, session, tree_id, sealed, now)
             slots.append(slot)
             flags = HeaderFlags.RELATED_OPERATIONS if related and index else HeaderFlags(0)
             buffers += self._message(slot, bodies[index], flags, is_last=index == last)
+        if related:
+            _pair(slots)
         self.statistics.most_in_flight = max(self.statistics.most_in_flight, len(self.slots))
         self.statistics.trips["+".join(request.COMMAND.name for request in requests)] += 1
         if sealed and session.sealer is not None:
@@ -195,13 +213,13 @@ class Machine:
         return self.statistics.snapshot()
 
     def _open_slot(
-        self, request: Request, session: SessionState, tree_id: int, sealed: bool, now: float, closes: bool
+        self, request: Request, session: SessionState, tree_id: int, sealed: bool, now: float
     ) -> Slot:
         charge = self.charge(request)
         self.credits.spend(charge)
         message_id = self._next_message_id
         self._next_message_id += charge
-        slot = Slot(request, message_id, charge, session, tree_id, sealed, now, closes)
+        slot = Slot(request, message_id, charge, session, tree_id, sealed, now)
         self.slots[message_id] = slot
         self.statistics.requests[request.COMMAND.name] += 1
         return slot
@@ -265,8 +283,11 @@ class Machine:
             return
         if header.command != slot.request.COMMAND:
             raise RemoteProtocolError(f"{slot.request.COMMAND.name} was answered by command {header.command}")
+        interim = header.status == STATUS_PENDING
+        if interim and not header.flags & HeaderFlags.ASYNC_COMMAND:
+            # Taken for a final reply it would be one that nothing protects.
+            raise RemoteProtocolError("an interim reply came without an AsyncId")
         self._check_protection(slot, header, message, sealed_by)
-        interim = header.status == STATUS_PENDING and bool(header.flags & HeaderFlags.ASYNC_COMMAND)
         # An interim reply that grants nothing leaves it to the final one.
         settled = slot.owed if header.credits or not interim else 0
         self.credits.bank(header.credits, settled)
@@ -286,8 +307,8 @@ class Machine:
 
     def _receive_late(self, slot: Slot, reply: Reply, events: list[Event]) -> None:
         self.statistics.late_replies += 1
-        if leaves_behind(slot, reply):
-            events.append(LateReply(slot, reply))
+        if late := left_behind(slot, reply):
+            events.append(late)
 
     @staticmethod
     def _check_protection(

@@ -33,6 +33,24 @@ class Statistics:
         """All round trips: frames sent that a reply was due to."""
         return sum(self.trips.values())
 
+    def as_dict(self) -> dict[str, int | dict[str, int] | dict[str, float]]:
+        """The counters as plain values, for a log line or JSON."""
+        return {
+            "round_trips": self.round_trips,
+            "trips": dict(self.trips),
+            "requests": dict(self.requests),
+            "seconds": {command: round(seconds, 6) for command, seconds in self.seconds.items()},
+            "bytes_sent": self.bytes_sent,
+            "bytes_received": self.bytes_received,
+            "interim_replies": self.interim_replies,
+            "unknown_replies": self.unknown_replies,
+            "late_replies": self.late_replies,
+            "cancels": self.cancels,
+            "credits": self.credits,
+            "in_flight": self.in_flight,
+            "most_in_flight": self.most_in_flight,
+        }
+
     def snapshot(self) -> Statistics:
         """An independent copy."""
         return Statistics(

@@ -18,8 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.mounting import Mount
@@ -40,8 +39,8 @@ def main() -> int:
         bench = Bench(server, Path(scratch), arguments.size * MIB, arguments.rounds)
         bench.prepare()
         for protection, options, smbclient in (
-            ("signed", "", ["--client-protection=sign"]),
-            ("sealed", "seal", ["--client-protection=encrypt"]),
+            ("signed", (), "sign"),
+            ("sealed", ("seal",), "encrypt"),
         ):
             table.ratio(f"cold sequential read, {protection}", *bench.read(options, smbclient), floor=0.5)
             table.ratio(f"write with fsync, {protection}", *bench.write(options, smbclient), floor=0.5)
@@ -107,20 +106,20 @@ class Bench:
             (folder / f"file number {number:05}.txt").touch()
         self._server.adopt(self._share)
 
-    def read(self, options: str, protection: list[str]) -> tuple[list[float], list[float]]:
+    def read(self, options: tuple[str, ...], protection: str) -> tuple[list[float], list[float]]:
         """Read the large file through a fresh mount, and by smbclient."""
         ours, theirs = [], []
         for _ in range(self._rounds):
-            with self._mount(options) as mount:
+            with self._mount(*options) as mount:
                 ours.append(_timed(lambda: _run(["dd", f"if={mount.path}/large.bin", "of=/dev/null", "bs=1M"])))
             theirs.append(self._smbclient(protection, "get large.bin /dev/null"))
         return ours, theirs
 
-    def write(self, options: str, protection: list[str]) -> tuple[list[float], list[float]]:
+    def write(self, options: tuple[str, ...], protection: str) -> tuple[list[float], list[float]]:
         """Write the large file and fsync it; smbclient does not even sync."""
         ours, theirs = [], []
         for _ in range(self._rounds):
-            with self._mount(options) as mount:
+            with self._mount(*options) as mount:
                 target = f"of={mount.path}/written.bin"
                 copy = ["dd", f"if={self._local}", target, "bs=1M", "conv=fsync"]
                 ours.append(_timed(lambda: _run(copy)))
@@ -133,7 +132,7 @@ class Bench:
         """`ls -l` of the large folder, each time through a fresh mount."""
         times = []
         for _ in range(self._rounds):
-            with self._mount("") as mount:
+            with self._mount() as mount:
                 times.append(_timed(lambda: _run(["ls", "-l", f"{mount.path}/many"])))
         return times
 
@@ -143,7 +142,7 @@ class Bench:
         for _ in range(self._rounds):
             mountpoint = self._scratch / "mounted"
             mountpoint.mkdir(exist_ok=True)
-            options = f"port={self._server.port},credentials={self._server.credentials_file()}"
+            options = f"port={self._server.port},credentials={self._server.credentials_file}"
             command = [sys.executable, "-m", "smbmount", "//127.0.0.1/data", str(mountpoint), "-o", options]
             times.append(_timed(lambda: (_run(command), os.stat(mountpoint / "large.bin"))))
             _run(["umount", str(mountpoint)])
@@ -155,7 +154,7 @@ class Bench:
         for name in ("one", "two", "three"):
             (self._share / f"{name}.txt").write_text(name)
         self._server.adopt(self._share)
-        with self._mount("") as mount:
+        with self._mount() as mount:
             root = mount.path
 
             def count(what: str, work: Callable[[], object]) -> None:
@@ -170,15 +169,14 @@ class Bench:
             count("mkdir", lambda: os.mkdir(f"{root}/folder"))
         return trips
 
-    @contextmanager
-    def _mount(self, options: str) -> Iterator[Mount]:
-        with Mount(self._server, options=options) as mount:
-            yield mount
+    def _mount(self, *options: str) -> Mount:
+        mountpoint = self._scratch / "mount"
+        mountpoint.mkdir(exist_ok=True)
+        return Mount(self._server, mountpoint, options=options)
 
-    def _smbclient(self, protection: list[str], command: str) -> float:
-        start = time.perf_counter()
-        self._server.smbclient("-c", command, *protection)
-        return time.perf_counter() - start
+    def _smbclient(self, protection: str, command: str) -> float:
+        option = f"--client-protection={protection}"
+        return _timed(lambda: self._server.smbclient("data", command, option))
 
 
 def _timed(work: Callable[[], object]) -> float:

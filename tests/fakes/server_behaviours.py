@@ -292,7 +292,7 @@ class Negotiates(FakeServer):
 
 
 class DowngradesDialect(FakeServer):
-    """A man in the middle took the newer dialects away: the server later confirms what it would have chosen."""
+    """A man in the middle took dialects away: the server later confirms what it would have chosen."""
 
     def validation(self, data: memoryview) -> bytes:
         said = ValidateNegotiateInfoResponse.decode_untrusted(memoryview(super().validation(data)))

@@ -127,15 +127,14 @@ class Reply:
 
     def interim(self, async_id: int) -> Reply:
         """The STATUS_PENDING that goes before this reply; it takes over the grant."""
-        pending = replace(
-            self, status=ntstatus.STATUS_PENDING, body=ErrorResponse().encode(), async_id=async_id, signed=False
-        )
+        pending = replace(self, async_id=async_id, signed=False)
+        pending.fail(ntstatus.STATUS_PENDING)
         self.async_id = async_id
         self.charge = 0
         return pending
 
     def fail(self, status: int) -> None:
-        """Answer with an error instead."""
+        """Answer with this status instead."""
         self.status = status
         self.body = ErrorResponse().encode()
 
@@ -328,7 +327,8 @@ class Peer:
                 named = replace(request, file_id=self._file(request.file_id))
                 return QueryDirectoryResponse(tree.query_directory(named))
             case QueryInfoRequest():
-                return QueryInfoResponse(tree.query_info(replace(request, file_id=self._file(request.file_id))))
+                named_query = replace(request, file_id=self._file(request.file_id))
+                return QueryInfoResponse(tree.query_info(named_query))
             case SetInfoRequest():
                 tree.set_info(replace(request, file_id=self._file(request.file_id)))
                 return SetInfoResponse()

@@ -28,7 +28,7 @@ from engine.wire.fscc_set import (
 from engine.wire.fscc_volume import FileFsFullSizeInformation
 from engine.wire.io import LockElement
 from engine.wire.ioctl import CopyChunkRequest, CopyChunkResponse, FsctlCode, ResumeKeyResponse
-from engine.wire.primitives import FileId
+from engine.wire.primitives import FileId, align8
 from engine.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
 
 SOME_TIME: Final = 133_000_000_000_000_000
@@ -246,7 +246,8 @@ class MemoryTree:
                 handle.node.write_time = basic.last_write_time or handle.node.write_time
                 handle.node.attributes = basic.file_attributes or handle.node.attributes
             case FileInformationClass.FileDispositionInformation:
-                handle.delete_on_close = bool(FileDispositionInformation.decode_untrusted(buffer).delete_pending)
+                disposition = FileDispositionInformation.decode_untrusted(buffer)
+                handle.delete_on_close = disposition.delete_pending
                 if handle.delete_on_close and handle.node.children:
                     raise Refused(ntstatus.STATUS_DIRECTORY_NOT_EMPTY)
             case FileInformationClass.FileRenameInformation:
@@ -280,7 +281,8 @@ class MemoryTree:
             handle.listing = self._records(handle.node, request.pattern)
         count, size = 0, 0
         while count < len(handle.listing):
-            size += len(encode_directory(request.file_information_class, handle.listing[count : count + 1])) + 7
+            record = handle.listing[count]
+            size += align8(len(encode_directory(request.file_information_class, [record])))
             if size > request.output_buffer_length:
                 break
             count += 1

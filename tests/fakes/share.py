@@ -28,6 +28,7 @@ from engine import (
 )
 
 _NORMAL = FileAttributes.NORMAL
+_NO_OPTIONS = CreateOptions(0)
 _READONLY = int(FileAttributes.READONLY)
 _SPECIAL = int(FileAttributes.HIDDEN | FileAttributes.SYSTEM)
 
@@ -150,7 +151,9 @@ class FakeFile:
 class FakeShare:
     """The share. `batch_size` is the entries per batch of a listing."""
 
-    def __init__(self, *, max_io: int = 1 << 20, supports_file_ids: bool = True, batch_size: int = 100) -> None:
+    def __init__(
+        self, *, max_io: int = 1 << 20, supports_file_ids: bool = True, batch_size: int = 100
+    ) -> None:
         self.max_read = max_io
         self.max_write = max_io
         self.supports_file_ids = supports_file_ids
@@ -173,8 +176,9 @@ class FakeShare:
 
     def fail_next(self, operation: str, error: int | Exception, times: int = 1) -> None:
         """Make the next calls of `operation` raise an NTSTATUS or an exception."""
-        made = [error_from_status(error, operation) if isinstance(error, int) else error for _ in range(times)]
-        self._failures.setdefault(operation, []).extend(made)
+        for _ in range(times):
+            made = error_from_status(error, operation) if isinstance(error, int) else error
+            self._failures.setdefault(operation, []).append(made)
 
     @contextmanager
     def hold(self, operation: str) -> Iterator[None]:
@@ -286,7 +290,7 @@ class FakeShare:
         *,
         access: Access = Access.READ,
         disposition: Disposition = Disposition.OPEN,
-        options: CreateOptions = CreateOptions(0),
+        options: CreateOptions = _NO_OPTIONS,
         attributes: FileAttributes = _NORMAL,
     ) -> FakeFile:
         """Open or create."""

@@ -6,6 +6,7 @@ exit code than 0, or logs a traceback or a warning that the test did not announc
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -14,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from smbmount.mounttable import detach, topmost_mount
 from tests.support.samba import SambaServer
@@ -26,6 +28,8 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
 _START_DEADLINE: Final = 30.0
 _STOP_DEADLINE: Final = 30.0
+_STATISTICS: Final = "smbmount.statistics: statistics: "
+_STATISTICS_DEADLINE: Final = 10.0
 _COMPLAINT: Final = re.compile(r"Traceback \(most recent call last\)|\b(?:WARNING|ERROR|CRITICAL)\b")
 
 _live: Final[set[Mount]] = set()
@@ -62,7 +66,7 @@ class Mount:
         self._expected: list[re.Pattern[str]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
-        self.log_path = Path(tempfile.mkstemp(prefix="smbmount-log-")[1])
+        self.log_path = Path(tempfile.gettempdir(), f"smbmount-log-{uuid.uuid4().hex}")
 
     def __enter__(self) -> Self:
         self.start()
@@ -153,15 +157,32 @@ class Mount:
         return self._exit_code
 
     def destroy(self) -> None:
-        """Leave no process, no mount and no file behind, whatever state they are in."""
+        """Leave no process, no mount and no file behind, whatever state they are in.
+
+        What the daemon logged goes to standard output, where pytest shows it for a test that failed.
+        """
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
         while self._is_mounted():
             detach(str(self.path))
+        if text := self.log_text():
+            sys.stdout.write(f"--- log of the daemon for {self.source} ---\n{text}")
         self.log_path.unlink(missing_ok=True)
         _live.discard(self)
+
+    def statistics(self) -> dict[str, Any]:
+        """The counters of the daemon's connection, as it writes them to its log at SIGUSR1."""
+        known = self.log_text().count(_STATISTICS)
+        self.signal(signal.SIGUSR1)
+        deadline = time.monotonic() + _STATISTICS_DEADLINE
+        while self.log_text().count(_STATISTICS) == known or not self.log_text().endswith("\n"):
+            if self._has_exited() or time.monotonic() > deadline:
+                raise self._error("no statistics")
+            time.sleep(0.002)
+        counters: dict[str, Any] = json.loads(self.log_text().rpartition(_STATISTICS)[2])
+        return counters
 
     def abort(self) -> None:
         """Kill the daemon: every call that waits in this mount fails at once."""

@@ -59,14 +59,12 @@ def test_os_replace_and_pathlib(place: Place) -> None:
     (deep / "ü").touch(exist_ok=False)
     with pytest.raises(FileExistsError):
         (deep / "ü").touch(exist_ok=False)
-    assert [path.name for path in place.path.rglob("*")] == ["a", "second", "b", "c", "ü"] or {
-        path.name for path in place.path.rglob("*")
-    } == {"a", "second", "b", "c", "ü"}
+    assert sorted(path.name for path in place.path.rglob("*")) == ["a", "b", "c", "second", "ü"]
     assert second.samefile(place.path / "a" / ".." / "second")
     with pytest.raises(OSError, match="not empty"):
         (place.path / "a").rmdir()
     with pytest.raises(NotADirectoryError):
-        (second / "below").exists() or (second / "below").touch()
+        (second / "below").touch()
 
 
 def test_archives_and_databases(place: Place, local: Path) -> None:
@@ -79,7 +77,8 @@ def test_archives_and_databases(place: Place, local: Path) -> None:
         assert archive.testzip() is None
         archive.extractall(place.path / "out")
     assert (place.path / "out" / "added").read_text() == "later"
-    shutil.unpack_archive(shutil.make_archive(str(place.path / "t"), "xztar", place.path / "out"), place.path / "again")
+    archive_file = shutil.make_archive(str(place.path / "t"), "xztar", place.path / "out")
+    shutil.unpack_archive(archive_file, place.path / "again", filter="data")
     assert filecmp.dircmp(place.path / "out", place.path / "again").diff_files == []
     with shelve.open(str(place.path / "shelf")) as shelf:
         shelf["key"] = list(range(1000))

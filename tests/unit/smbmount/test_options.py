@@ -52,6 +52,7 @@ ACCEPTED: list[tuple[str, dict[str, object]]] = [
     ("seal", {"seal": True, "vers": VersionRange(0x300, 0x311)}),
     ("seal,vers=3.1.1", {"seal": True, "vers": VersionRange(0x311, 0x311)}),
     ("sign", {"sign": True}),
+    ("nosign", {"sign": False}),
     ("port=1445", {"port": 1445}),
     ("ip=192.0.2.1", {"ip": "192.0.2.1"}),
     ("addr=fe80::1", {"ip": "fe80::1"}),

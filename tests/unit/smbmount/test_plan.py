@@ -83,6 +83,7 @@ def test_a_guest_cannot_be_asked_for_signatures() -> None:
     assert connect_config(plan).signing is False
     assert credentials(plan.login).kind is AuthKind.GUEST
     assert connect_config(make_plan()).signing is True
+    assert connect_config(make_plan("nosign")).signing is False
 
 
 def test_the_file_system_is_told_what_the_options_say() -> None:

@@ -1,0 +1,186 @@
+"""The budget of round trips, one test per method: each counts frames, also those of the background."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine import Disposition, FileAttributes, NotFound
+from tests.integration.support_engine import MIB, READ_WRITE, connected, in_trio, inside, listing, trips
+from tests.support.samba import SambaServer
+
+
+@in_trio
+async def test_stat(samba: SambaServer, share_path: Path) -> None:
+    async with connected(samba) as share:
+        for path in ("", share_path.name):
+            async with trips(share) as made:
+                await share.stat(path)
+            assert made == {"CREATE+QUERY_INFO+CLOSE": 1}
+
+
+@in_trio
+async def test_stat_of_what_is_not_there(samba: SambaServer, share_path: Path) -> None:
+    async with connected(samba) as share:
+        async with trips(share) as made:
+            with pytest.raises(NotFound):
+                await share.stat(inside(share_path)("nothing"))
+        assert made == {"CREATE+QUERY_INFO+CLOSE": 1}
+
+
+@in_trio
+async def test_open_tells_the_attributes(samba: SambaServer, share_path: Path) -> None:
+    path = inside(share_path)("file")
+    async with connected(samba) as share:
+        async with trips(share) as made:
+            file = await share.open(path, access=READ_WRITE, disposition=Disposition.CREATE)
+            assert file.stat.size == 0
+        assert made == {"CREATE+QUERY_INFO": 1}
+        async with trips(share) as made:
+            await file.close()
+            await file.close()
+        assert made == {"CLOSE": 1}
+
+
+@in_trio
+async def test_folders(samba: SambaServer, share_path: Path) -> None:
+    at = inside(share_path)
+    async with connected(samba) as share:
+        async with trips(share) as made:
+            stat = await share.mkdir(at("folder"))
+        assert made == {"CREATE+CLOSE": 1}
+        assert stat.file_id == (share_path / "folder").stat().st_ino
+        async with trips(share) as made:
+            await share.rename(at("folder"), at("other"), replace=False)
+        assert made == {"CREATE+SET_INFO+CLOSE": 1}
+        async with trips(share) as made:
+            await share.rmdir(at("other"))
+        assert made == {"CREATE+SET_INFO+CLOSE": 1}
+
+
+@in_trio
+async def test_changes_by_path(samba: SambaServer, share_path: Path) -> None:
+    at = inside(share_path)
+    (share_path / "file").write_bytes(b"content")
+    samba.adopt(share_path)
+    async with connected(samba) as share:
+        async with trips(share) as made:
+            await share.truncate(at("file"), 3)
+            await share.set_basic(at("file"), write_ns=10**18, attributes=FileAttributes.HIDDEN)
+            await share.link(at("file"), at("second"))
+            await share.set_ea(at("file"), "key", b"value")
+            await share.unlink(at("second"))
+        assert made == {"CREATE+SET_INFO+CLOSE": 5}
+        async with trips(share) as made:
+            await share.unlink(at("file"), aside=at("aside"), clear_readonly=True)
+        assert made == {"CREATE+SET_INFO+SET_INFO+SET_INFO+CLOSE": 1}
+    assert list(share_path.iterdir()) == []
+
+
+@in_trio
+async def test_extended_attributes_and_room(samba: SambaServer, share_path: Path) -> None:
+    path = inside(share_path)("file")
+    async with connected(samba) as share:
+        await share.write_file(path, b"")
+        async with trips(share) as made:
+            await share.list_eas(path)
+            with pytest.raises(KeyError):
+                await share.get_ea(path, "key")
+            await share.volume_size()
+        assert made == {"CREATE+QUERY_INFO+CLOSE": 3}
+
+
+@in_trio
+async def test_whole_small_files(samba: SambaServer, share_path: Path) -> None:
+    path = inside(share_path)("file")
+    async with connected(samba) as share:
+        async with trips(share) as made:
+            await share.write_file(path, bytes(MIB))
+        assert made == {"CREATE+WRITE+QUERY_INFO+CLOSE": 1}
+        async with trips(share) as made:
+            assert len(await share.read_file(path, 2 * MIB)) == MIB
+        assert made == {"CREATE+READ+CLOSE": 1}
+
+
+@in_trio
+async def test_open_file(samba: SambaServer, share_path: Path) -> None:
+    path = inside(share_path)("file")
+    async with connected(samba) as share:
+        file = await share.open(path, access=READ_WRITE, disposition=Disposition.CREATE)
+        async with trips(share) as made:
+            await file.write_at(0, bytes(share.max_write))
+        assert made == {"WRITE": 1}
+        async with trips(share) as made:
+            await file.read_at(0, share.max_read)
+        assert made == {"READ": 1}
+        async with trips(share) as made:
+            await file.read_at(share.max_read, 100)
+        assert made == {"READ": 1}
+        async with trips(share) as made:
+            await file.query()
+            await file.flush()
+            await file.truncate(5)
+            await file.set_basic(write_ns=10**18)
+            await file.lock(0, 1, exclusive=True, wait=False)
+            await file.unlock(0, 1)
+            await file.allocated_ranges(0, 100)
+        assert made == {"QUERY_INFO": 1, "FLUSH": 1, "SET_INFO": 2, "LOCK": 2, "IOCTL": 1}
+        async with trips(share) as made:
+            assert (await file.close_and_stat()).size == 5
+        assert made == {"QUERY_INFO+CLOSE": 1}
+
+
+@in_trio
+async def test_several_pieces_are_no_more_requests_than_needed(samba: SambaServer, share_path: Path) -> None:
+    path = inside(share_path)("file")
+    async with connected(samba) as share:
+        size = 3 * share.max_write + 1
+        async with await share.open(path, access=READ_WRITE, disposition=Disposition.CREATE) as file:
+            async with trips(share) as made:
+                await file.write_at(0, bytes(size))
+            assert made == {"WRITE": 4}
+            async with trips(share) as made:
+                assert len(await file.read_at(0, size)) == size
+            assert made == {"READ": 4}
+
+
+@in_trio
+async def test_small_listing(samba: SambaServer, share_path: Path) -> None:
+    (share_path / "one").touch()
+    async with connected(samba) as share:
+        async with trips(share) as made:
+            assert len(await listing(share, share_path.name)) == 1
+        # Nobody waits for the CLOSE.
+        assert made == {"CREATE+QUERY_DIRECTORY+QUERY_DIRECTORY": 1, "CLOSE": 1}
+
+
+@in_trio
+async def test_listing_of_10_000_entries(samba: SambaServer, share_path: Path) -> None:
+    for number in range(10_000):
+        (share_path / f"file-{number:05}.txt").touch()
+    async with connected(samba) as share:
+        async with trips(share) as made:
+            assert len(await listing(share, share_path.name)) == 10_000
+        assert made.pop("CLOSE") == 1
+        assert made.pop("CREATE+QUERY_DIRECTORY+QUERY_DIRECTORY") == 1
+        assert made["QUERY_DIRECTORY"] <= 2
+        assert set(made) == {"QUERY_DIRECTORY"}
+
+
+@in_trio
+async def test_copy_on_the_server(samba: SambaServer, share_path: Path) -> None:
+    at = inside(share_path)
+    async with connected(samba) as share:
+        await share.write_file(at("source"), bytes(5 * MIB))
+        async with trips(share) as made:
+            await share.copy(at("source"), at("target"))
+        assert made == {"CREATE+QUERY_INFO": 2, "IOCTL": 2, "CLOSE": 2}
+
+
+@in_trio
+async def test_connecting(samba: SambaServer) -> None:
+    async with connected(samba) as share:
+        await share.echo()
+        made = share.statistics().trips
+    assert made == {"NEGOTIATE": 1, "SESSION_SETUP": 2, "TREE_CONNECT": 1, "ECHO": 1}

@@ -1,0 +1,38 @@
+"""Connecting to a fake server, and what has to be true afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+import engine
+from tests.fakes.server import PASSWORD, USER, FakeServer, running
+
+ACCOUNT: Final = engine.Credentials(USER, PASSWORD)
+NOBODY: Final = engine.Credentials(kind=engine.AuthKind.ANONYMOUS)
+DEADLINE: Final = 10.0
+"""Seconds that a test of the client may take before it is a failure."""
+
+
+@asynccontextmanager
+async def connected(
+    server: FakeServer,
+    config: engine.ConnectConfig | None = None,
+    credentials: engine.Credentials = ACCOUNT,
+) -> AsyncGenerator[engine.Share, None]:
+    """Run `server` and connect to it, within the deadline."""
+    with trio.fail_after(DEADLINE):
+        async with running(server), engine.connect(server.unc, credentials, config) as share:
+            yield share
+
+
+async def settled(server: FakeServer, share: engine.Share) -> None:
+    """Wait until the books balance: no request in flight, no handle open, all credits back."""
+    await server.until(lambda: not share.statistics().in_flight and not server.tree.opens)
+    statistics = share.statistics()
+    assert statistics.in_flight == 0
+    assert statistics.credits == server.peers[-1].books.in_hand
+    assert server.peers[-1].books.outstanding == 0

@@ -1,0 +1,230 @@
+"""Read-ahead: what is fetched when, and what is forgotten."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import Access, NtStatusError, ntstatus
+from smbmount.vfs.readahead import MAX_WINDOW, ReadAhead, ReadBudget
+from tests.fakes.share import FakeFile, FakeShare
+
+from .support import refused, virtual_time
+
+KIB = 1024
+MIB = 1 << 20
+
+
+class Bench:
+    """One open file with a read-ahead window."""
+
+    def __init__(self, nursery: trio.Nursery, size: int, limit: int = 64 * MIB) -> None:
+        self.nursery = nursery
+        self.share = FakeShare()
+        self.content = random.Random(size).randbytes(size)
+        self.node = self.share.put("f", self.content)
+        self.budget = ReadBudget(limit)
+        self.file, self.window = self.another()
+
+    def another(self) -> tuple[FakeFile, ReadAhead]:
+        file = FakeFile(self.share, "f", self.node, Access.READ, existed=True)
+        return file, ReadAhead(file, self.budget, self.nursery.start_soon, chunk=MIB)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return bytes(await self.window.read(offset, length, len(self.node.data)))
+
+    def fetched(self) -> list[tuple[object, ...]]:
+        return [call.arguments[1:] for call in self.share.calls if call.operation == "read_at"]
+
+
+@asynccontextmanager
+async def bench(size: int, limit: int = 64 * MIB) -> AsyncIterator[Bench]:
+    async with trio.open_nursery() as nursery:
+        b = Bench(nursery, size, limit)
+        yield b
+        await b.window.close()
+        assert b.budget.used == 0
+
+
+@virtual_time
+async def test_a_small_file_is_one_request() -> None:
+    async with bench(100 * KIB) as b:
+        assert await b.read(0, 128 * KIB) == b.content
+        assert b.fetched() == [(0, 100 * KIB)]
+
+
+@virtual_time
+async def test_a_file_read_from_front_to_back_is_fetched_ahead_and_only_once() -> None:
+    async with bench(40 * MIB + 17) as b:
+        position = 0
+        while position < len(b.content):
+            piece = await b.read(position, 128 * KIB)
+            assert piece == b.content[position : position + 128 * KIB]
+            position += len(piece)
+        assert sum(int(str(length)) for _, length in b.fetched()) == len(b.content)
+        assert b.share.most_in_flight >= 8
+        assert len(b.fetched()) < 70
+
+
+@virtual_time
+async def test_full_speed_has_the_whole_window_in_flight() -> None:
+    async with bench(80 * MIB) as b:
+        for position in range(0, 12 * MIB, 128 * KIB):
+            await b.read(position, 128 * KIB)
+        b.share.most_in_flight = 0
+        ahead = b.budget.used
+        assert MAX_WINDOW <= ahead <= MAX_WINDOW + 4 * MIB
+
+
+@virtual_time
+async def test_an_aligned_read_is_a_slice_of_what_was_fetched() -> None:
+    async with bench(4 * MIB) as b:
+        for position in range(0, 4 * MIB, 128 * KIB):
+            assert isinstance(await b.window.read(position, 128 * KIB, 4 * MIB), memoryview)
+
+
+@virtual_time
+async def test_the_first_read_fetches_little_ahead() -> None:
+    async with bench(100 * MIB) as b:
+        await b.read(0, 4 * KIB)
+        assert b.fetched() == [(0, 256 * KIB)]
+
+
+@virtual_time
+async def test_reads_here_and_there_fetch_just_what_is_asked() -> None:
+    async with bench(64 * MIB) as b:
+        for offset in (5 * MIB, 3 * MIB, 60 * MIB, 9 * MIB):
+            assert await b.read(offset, 4 * KIB) == b.content[offset : offset + 4 * KIB]
+        assert b.fetched() == [(offset, 4 * KIB) for offset in (5 * MIB, 3 * MIB, 60 * MIB, 9 * MIB)]
+
+
+@virtual_time
+async def test_a_reader_may_start_in_the_middle() -> None:
+    async with bench(8 * MIB) as b:
+        position = MIB + 5
+        while position < 8 * MIB:
+            piece = await b.read(position, 100 * KIB)
+            assert piece == b.content[position : position + 100 * KIB]
+            position += len(piece)
+        assert b.share.count("read_at") < 40
+
+
+@virtual_time
+async def test_behind_the_end_there_is_nothing() -> None:
+    async with bench(10) as b:
+        assert await b.read(10, 100) == b""
+        assert await b.read(5, 100) == b.content[5:]
+
+
+@virtual_time
+async def test_a_failed_prefetch_tells_only_those_who_read_that_range() -> None:
+    async with bench(2 * MIB) as b:
+        await b.read(0, 128 * KIB)
+        b.share.fail_next("read_at", ntstatus.STATUS_ACCESS_DENIED)
+        assert await b.read(128 * KIB, 128 * KIB) == b.content[128 * KIB : 256 * KIB]
+        await trio.testing.wait_all_tasks_blocked()
+        with refused(errno.EACCES):
+            await b.read(256 * KIB, 128 * KIB)
+        assert await b.read(256 * KIB, 128 * KIB) == b.content[256 * KIB : 384 * KIB]
+
+
+@pytest.mark.expected_warnings("a read ended in a mistake of this program")
+@virtual_time
+async def test_a_mistake_of_ours_is_an_error_of_that_read() -> None:
+    async with bench(10) as b:
+        b.share.fail_next("read_at", ZeroDivisionError())
+        with refused(errno.EIO):
+            await b.read(0, 10)
+
+
+@virtual_time
+async def test_dropped_data_is_fetched_again() -> None:
+    async with bench(MIB) as b:
+        await b.read(0, 128 * KIB)
+        b.node.data[:] = bytes(MIB)
+        b.window.drop()
+        assert await b.read(0, 128 * KIB) == bytes(128 * KIB)
+
+
+@virtual_time
+async def test_a_read_that_waits_for_dropped_data_asks_for_itself() -> None:
+    async with bench(MIB) as b:
+        results: list[bytes] = []
+
+        async def read() -> None:
+            results.append(await b.read(0, 128 * KIB))
+
+        async with trio.open_nursery() as nursery:
+            with b.share.hold("read_at"):
+                nursery.start_soon(read)
+                await trio.testing.wait_all_tasks_blocked()
+                b.window.drop()
+        assert results == [b.content[: 128 * KIB]]
+
+
+@virtual_time
+async def test_a_file_that_shrank_ends_early() -> None:
+    async with bench(MIB) as b:
+        await b.read(0, 128 * KIB)
+        del b.node.data[200 * KIB :]
+        b.window.drop()
+        assert await b.window.read(0, 256 * KIB, MIB) == b.content[: 200 * KIB]
+
+
+@virtual_time
+async def test_close_leaves_no_task() -> None:
+    async with trio.open_nursery() as nursery:
+        b = Bench(nursery, 8 * MIB)
+        await b.read(0, 128 * KIB)
+        with b.share.hold("read_at"):
+            await b.read(128 * KIB, 128 * KIB)
+            await trio.testing.wait_all_tasks_blocked()
+            await b.window.close()
+            assert len(nursery.child_tasks) == 0
+
+
+@virtual_time
+async def test_all_windows_together_are_bounded_and_the_oldest_gives_way() -> None:
+    async with trio.open_nursery() as nursery:
+        b = Bench(nursery, 8 * MIB, limit=2 * MIB)
+        windows = [b.another() for _ in range(20)]
+        for position in range(0, MIB, 128 * KIB):
+            for _, window in windows:
+                data = await window.read(position, 128 * KIB, 8 * MIB)
+                assert data == b.content[position : position + 128 * KIB]
+                assert b.budget.used <= 2 * MIB
+        for _, window in windows:
+            await window.close()
+        assert b.budget.used == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3 * MIB), st.integers(1, MIB), st.booleans()), max_size=25),
+    st.integers(0, 3 * MIB),
+)
+def test_any_sequence_of_reads_gets_the_files_bytes(
+    reads: list[tuple[int, int, bool]], size: int
+) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with bench(size, limit=MIB) as b:
+            position = 0
+            for offset, length, continues in reads:
+                start = position if continues else offset
+                try:
+                    data = await b.read(start, length)
+                except NtStatusError:
+                    pytest.fail("nothing was made to fail")
+                assert data == b.content[start : start + length]
+                position = start + len(data)
+
+    run()
