@@ -188,13 +188,15 @@ def test_opening_twice_walks_independently(samba: SambaServer, here: Path) -> No
 
 
 def test_folder_removed_while_it_is_listed(here: Path) -> None:
+    """The kernel itself ends such a walk."""
     (here / "folder").mkdir()
     (here / "folder" / "file").touch()
     with Walk(here / "folder") as walk:
         walk.piece()
         (here / "folder" / "file").unlink()
         (here / "folder").rmdir()
-        walk.rest()
+        with pytest.raises(FileNotFoundError):
+            walk.rest()
     assert not (here / "folder").exists()
 
 

@@ -11,8 +11,8 @@ from typing import Final
 from tests.support.mounting import CHECKOUT
 from tests.support.samba import SambaServer
 
-# mount(8) looks for programs in its own list of folders only, so a name in /usr/local/sbin is needed. It stands
-# on a file system in memory, in a mount namespace that ends with this script.
+# mount(8) looks for programs in its own list of folders only, so a name in /usr/local/sbin is needed. It
+# stands on a file system in memory, in a mount namespace that ends with this script.
 _SCRIPT: Final = """
 mount -t tmpfs none /usr/local/sbin
 cat > /usr/local/sbin/smbmount

@@ -30,8 +30,10 @@ async def connected(
 
 
 async def settled(server: FakeServer, share: engine.Share) -> None:
-    """Wait until the books balance: no request in flight, no handle open, all credits back."""
-    await server.until(lambda: not share.statistics().in_flight and not server.tree.opens)
+    """Check that the books balance: no request in flight, no handle open, all credits back."""
+    await share.echo()  # Behind it, everything sent so far is answered, and clean-ups are on their way.
+    await server.until(lambda: not server.tree.opens)
+    await share.echo()
     statistics = share.statistics()
     assert statistics.in_flight == 0
     assert statistics.credits == server.peers[-1].books.in_hand
