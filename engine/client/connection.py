@@ -304,7 +304,12 @@ class Connection:
         self._undo_later(CloseRequest(file_id=file_id), batch)
 
     def _undo_later(self, request: Request, batch: Batch) -> None:
-        if self._lost is None:
+        if self._lost is not None:
+            return
+        if self._machine.credits.available:
+            # At once, so that whatever is sent next finds it done.
+            self._send([request], batch, related=False)
+        else:
             self._undo.send_nowait((request, batch))
 
     async def run_clean_up(self) -> None:

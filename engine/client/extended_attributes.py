@@ -46,7 +46,7 @@ async def get_ea(tree: Tree, path: str, name: str) -> bytes:
 
 async def set_ea(tree: Tree, path: str, name: str, value: Buffer) -> None:
     """Set one attribute; an empty value removes it."""
-    create = CreateRequest(desired_access=Access.WRITE_EA | Access.SYNCHRONIZE, name=path)
+    create = CreateRequest(desired_access=Access.WRITE_EA, name=path)
     change = SetInfoRequest(
         info_type=InfoType.FILE,
         file_info_class=FileInformationClass.FileFullEaInformation,
@@ -57,7 +57,7 @@ async def set_ea(tree: Tree, path: str, name: str, value: Buffer) -> None:
 
 
 async def _query(tree: Tree, path: str, names: bytes, flags: EaQueryFlags) -> memoryview:
-    create = CreateRequest(desired_access=Access.READ_EA | Access.SYNCHRONIZE, name=path)
+    create = CreateRequest(desired_access=Access.READ_EA, name=path)
     query = QueryInfoRequest(
         info_type=InfoType.FILE,
         file_info_class=FileInformationClass.FileFullEaInformation,

@@ -9,11 +9,12 @@ from typing import Final, Self
 from engine import ntstatus
 from engine.client import payload
 from engine.client.attributes import SetInfo, basic_information, set_info
-from engine.client.stat import FileStat, stat_from_all
+from engine.client.stat import FileStat, stat_at_close, stat_from_all
 from engine.client.tree import Tree
 from engine.errors import RemoteProtocolError
-from engine.wire.constants import Access, InfoType, IoctlFlags, LockFlags
-from engine.wire.create import CloseRequest
+from engine.proto.inflight import Reply
+from engine.wire.constants import Access, CloseFlags, InfoType, IoctlFlags, LockFlags
+from engine.wire.create import CloseRequest, CloseResponse
 from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_control import (
     AllocatedRange,
@@ -124,10 +125,12 @@ class File:
     async def close_and_stat(self) -> FileStat:
         """Close the handle and return the attributes that the file then has, in one round trip."""
         self._closed = True
-        query, _ = await self._tree.exchange(
-            query_all(self.file_id), CloseRequest(file_id=self.file_id), what=f"close {self.path}"
+        query, closed = await self._tree.exchange(
+            query_all(self.file_id),
+            CloseRequest(file_id=self.file_id, flags=CloseFlags.POSTQUERY_ATTRIB),
+            what=f"close {self.path}",
         )
-        return _decode_all(query.message)
+        return stat_at_close(_decode_all(query.message), CloseResponse.decode_untrusted(closed.message))
 
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""
@@ -203,31 +206,41 @@ class File:
         await self.ioctl(FsctlCode.SET_ZERO_DATA, info.encode(), room=0)
 
     async def allocated_ranges(self, offset: int, length: int) -> list[tuple[int, int]]:
-        """The ranges, as (offset, length), that may hold something else than zeros."""
+        """The ranges, as (offset, length), that may hold something else than zeros; neighbours may touch."""
         end = offset + length
+        span = length
         ranges: list[tuple[int, int]] = []
         while offset < end:
-            asked = encode_allocated_ranges([AllocatedRange(offset, end - offset)])
-            (reply,) = await self._tree.exchange(
-                IoctlRequest(
-                    ctl_code=FsctlCode.QUERY_ALLOCATED_RANGES,
-                    file_id=self.file_id,
-                    input=asked,
-                    max_output_response=_RANGES_ROOM,
-                    flags=IoctlFlags.IS_FSCTL,
-                ),
-                what=f"find the holes of {self.path}",
-            )
+            asked = AllocatedRange(offset, min(span, end - offset))
+            reply = await self._query_ranges(asked)
+            if reply.header.status == ntstatus.STATUS_BUFFER_TOO_SMALL:
+                span = asked.length // 2
+                continue
             output = IoctlResponse.decode_untrusted(reply.message).output
             found = decode_allocated_ranges_untrusted(memoryview(output))
             ranges += [(entry.file_offset, entry.length) for entry in found]
-            if reply.header.status == ntstatus.STATUS_SUCCESS or not found:
-                break
-            following = found[-1].file_offset + found[-1].length
+            following = offset + asked.length
+            if reply.header.status == ntstatus.STATUS_BUFFER_OVERFLOW:
+                following = found[-1].file_offset + found[-1].length if found else offset
             if following <= offset:
                 raise RemoteProtocolError("the server lists a file's ranges in no order")
             offset = following
         return ranges
+
+    async def _query_ranges(self, asked: AllocatedRange) -> Reply:
+        """Some servers tell what fits and BUFFER_OVERFLOW, others nothing but BUFFER_TOO_SMALL."""
+        (reply,) = await self._tree.exchange(
+            IoctlRequest(
+                ctl_code=FsctlCode.QUERY_ALLOCATED_RANGES,
+                file_id=self.file_id,
+                input=encode_allocated_ranges([asked]),
+                max_output_response=_RANGES_ROOM,
+                flags=IoctlFlags.IS_FSCTL,
+            ),
+            what=f"find the holes of {self.path}",
+            passes=(ntstatus.STATUS_BUFFER_TOO_SMALL,) if asked.length > 1 else (),
+        )
+        return reply
 
     async def _set(self, info: SetInfo, what: str) -> None:
         await self._tree.exchange(set_info(info, self.file_id), what=what)

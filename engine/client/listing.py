@@ -36,7 +36,7 @@ async def scan(
     what = f"list {path or 'the share'}"
     room = min(_BATCH_ROOM, max_transact, tree.connection.room_beside(2))
     create = CreateRequest(
-        desired_access=Access.LIST_DIRECTORY | Access.READ_ATTRIBUTES | Access.SYNCHRONIZE,
+        desired_access=Access.LIST_DIRECTORY | Access.READ_ATTRIBUTES,
         create_options=CreateOptions.DIRECTORY_FILE,
         name=path,
     )

@@ -17,7 +17,14 @@ from engine.client.config import Unc
 from engine.client.copy import copy_data
 from engine.client.extended_attributes import get_ea, list_eas, set_ea
 from engine.client.file import File, query_all
-from engine.client.stat import DirectoryEntry, FileStat, VolumeSize, stat_from_all, stat_from_create
+from engine.client.stat import (
+    DirectoryEntry,
+    FileStat,
+    VolumeSize,
+    stat_at_close,
+    stat_from_all,
+    stat_from_create,
+)
 from engine.client.tree import Tree
 from engine.errors import NtStatusError, RemoteProtocolError, error_from_status
 from engine.proto.inflight import Reply, Request
@@ -25,6 +32,7 @@ from engine.proto.statistics import Statistics
 from engine.wire.constants import (
     SHARE_ALL,
     Access,
+    CloseFlags,
     CreateAction,
     CreateOptions,
     Dialect,
@@ -34,7 +42,7 @@ from engine.wire.constants import (
     IoctlFlags,
     ShareAccess,
 )
-from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
+from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
 from engine.wire.create_contexts import QueryOnDiskIdRequest, QueryOnDiskIdResponse
 from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_set import (
@@ -57,8 +65,12 @@ from engine.wire.ioctl import FsctlCode, SnapshotsResponse
 from engine.wire.primitives import FILE_ID_RELATED, Buffer
 from engine.wire.query import QueryInfoRequest, QueryInfoResponse
 
-_ATTRIBUTES: Final = Access.READ_ATTRIBUTES | Access.SYNCHRONIZE
+_ATTRIBUTES: Final = Access.READ_ATTRIBUTES
+"""All that most changes need besides their own right: whoever may list a folder has it for the files in
+it, but SYNCHRONIZE, which is customary, a file of somebody else's may refuse."""
+
 _CLOSE: Final = CloseRequest(file_id=FILE_ID_RELATED)
+_CLOSE_TELLING: Final = CloseRequest(file_id=FILE_ID_RELATED, flags=CloseFlags.POSTQUERY_ATTRIB)
 _QUERY_ALL: Final = query_all(FILE_ID_RELATED)
 _NO_OPTIONS: Final = CreateOptions(0)
 _VOLUME_ROOM: Final = 64
@@ -301,13 +313,13 @@ class Share:
             name=path,
         )
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
-        _, written, queried, _ = await self._tree.exchange(
-            create, write, _QUERY_ALL, _CLOSE, what=f"write {path}"
+        _, written, queried, closed = await self._tree.exchange(
+            create, write, _QUERY_ALL, _CLOSE_TELLING, what=f"write {path}"
         )
         count = WriteResponse.decode_untrusted(written.message).count
         if count != len(data):
             raise RemoteProtocolError(f"the server took {count} of the {len(data)} bytes of {path}")
-        return _decode_all(queried)
+        return stat_at_close(_decode_all(queried), CloseResponse.decode_untrusted(closed.message))
 
     async def copy(self, source: str, target: str, *, replace: bool = False) -> int:
         """Copy a file's data on the server itself; returns its size in bytes.

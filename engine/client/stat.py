@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from engine.wire.constants import FileAttributes
-from engine.wire.create import CreateResponse
+from engine.wire.constants import CloseFlags, FileAttributes
+from engine.wire.create import CloseResponse, CreateResponse
 from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_directory import DirectoryRecord
 from engine.wire.primitives import filetime_to_ns
@@ -84,6 +84,25 @@ def stat_from_all(info: FileAllInformation) -> FileStat:
         change_ns=filetime_to_ns(info.change_time),
         number_of_links=info.number_of_links,
         ea_size=info.ea_size,
+    )
+
+
+def stat_at_close(stat: FileStat, response: CloseResponse) -> FileStat:
+    """`stat`, asked for just before the CLOSE, with what the CLOSE changed ([MS-SMB2] 2.2.16).
+
+    Some servers keep the time of a write back until then.
+    """
+    if not response.flags & CloseFlags.POSTQUERY_ATTRIB:
+        return stat
+    return replace(
+        stat,
+        size=response.end_of_file,
+        allocation_size=response.allocation_size,
+        attributes=response.file_attributes,
+        creation_ns=filetime_to_ns(response.creation_time),
+        access_ns=filetime_to_ns(response.last_access_time),
+        write_ns=filetime_to_ns(response.last_write_time),
+        change_ns=filetime_to_ns(response.change_time),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, ParamSpec
@@ -58,6 +59,16 @@ def connected(
 def inside(folder: Path) -> Callable[[str], str]:
     """A function that turns a name in `folder`, a folder of the share's, into a path for the engine."""
     return lambda name: f"{folder.name}\\{name}" if name else folder.name
+
+
+def make_files(folder: Path, names: Iterable[str]) -> None:
+    """Make empty files on the server's disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        for name in names:
+            os.mknod(name, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
 
 
 async def listing(share: Share, path: str, pattern: str = "*") -> list[DirectoryEntry]:

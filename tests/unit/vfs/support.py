@@ -103,6 +103,11 @@ class Listed:
         """Until the end; the names without the dots, in order."""
         while await self.read():
             pass
+        return self.names
+
+    @property
+    def names(self) -> list[bytes]:
+        """The names so far, without the dots, in order."""
         return [name for name in self.order if name not in (b".", b"..")]
 
 
@@ -115,7 +120,7 @@ async def list_folder(fs: FileSystem, number: int = ROOT, room: int = 10**9) -> 
     return listed
 
 
-class refused:  # noqa: N801 - reads as a word in `with refused(ENOENT):`
+class refused:
     """The block has to be refused with this errno."""
 
     def __init__(self, number: int) -> None:

@@ -65,7 +65,8 @@ def test_the_longest_name_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "a\0", "a\\b", "x" * 256, "日" * 86, "a:b", "end.", "end ", "\uf029\uf029x/"]
+    "name",
+    ["", ".", "..", "a/b", "a\0", "a\\b", "x" * 256, "日" * 86, "a:b", "end.", "end ", "\uf029\uf029x/"],
 )
 def test_hostile_names_of_the_server_are_dropped(name: str) -> None:
     assert MAPPED.decode_untrusted(name) is None

@@ -58,7 +58,9 @@ class Bench:
         self.writes.add(self.writer, offset, data)
 
     def sent(self) -> list[tuple[object, ...]]:
-        return [call.arguments[1:] for call in self.share.calls if call.operation == "write_at"]
+        """Offset and length of each request, in the order of offsets: what is in flight has no order."""
+        sent = [call.arguments[1:] for call in self.share.calls if call.operation == "write_at"]
+        return sorted(sent, key=lambda arguments: int(str(arguments[0])))
 
 
 @asynccontextmanager
@@ -183,7 +185,7 @@ async def test_waiting_for_a_slow_server_postpones_the_deadline() -> None:
                 await trio.sleep(8)
                 return 0
 
-            b.writer.file.write_at = slow_write  # type: ignore[assignment, method-assign]
+            b.writer.file.write_at = slow_write  # type: ignore[method-assign]
             for index in range(1, 17):
                 await b.write(index % 2, bytes(MIB))
             await b.writes.drain()
@@ -197,8 +199,8 @@ async def test_an_error_stays_with_its_writer_and_the_data_is_not_sent_again() -
         b.share.fail_next("write_at", ntstatus.STATUS_DISK_FULL)
         other = b.new_writer()
         await b.write(0, b"lost")
-        b.writes.add(other, 100, b"kept")
         await b.writes.drain()
+        b.writes.add(other, 100, b"kept")
         await b.writes.drain()
         assert [error.errno for error in b.writer.errors] == [errno.ENOSPC]
         assert other.errors == []

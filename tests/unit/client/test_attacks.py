@@ -1,0 +1,290 @@
+"""Servers, and men in the middle, that must not get through ([MS-SMB2] 3.2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+
+import engine
+from engine import ntstatus
+from engine.wire.constants import Command, ShareFlags, ShareType
+from engine.wire.negotiate import EncryptionCapabilities, PreauthIntegrityCapabilities, SigningCapabilities
+from tests.fakes.server import FakeServer, running
+from tests.fakes.server_behaviours import (
+    AltersNegotiateInfo,
+    AnswersAnotherCommand,
+    AnswersInTheClear,
+    ChangesContexts,
+    ChangesReplies,
+    ChoosesUnofferedCipher,
+    DowngradesDialect,
+    DuplicateNegotiateContext,
+    HostileNames,
+    MakesGuest,
+    Negotiates,
+    OmitsSignature,
+    RepeatsReplies,
+    SendsUnknownMessageIds,
+    TruncatesReplies,
+    WrongSignature,
+)
+from tests.unit.client.support import ACCOUNT, DEADLINE, NOBODY, connected, settled
+
+D = engine.Dialect
+
+
+def refused(
+    server: FakeServer,
+    error: type[engine.SmbError],
+    match: str,
+    config: engine.ConnectConfig | None = None,
+    credentials: engine.Credentials = ACCOUNT,
+) -> None:
+    """Connecting to `server` fails with `error`."""
+
+    async def main() -> None:
+        with trio.fail_after(DEADLINE):
+            async with running(server):
+                with pytest.raises(error, match=match):
+                    async with engine.connect(server.unc, credentials, config):
+                        pytest.fail("connected")
+
+    trio.run(main)
+
+
+def lost_at_work(server: FakeServer, match: str, config: engine.ConnectConfig | None = None) -> None:
+    """Connecting works; once the server is armed, the first request ends the connection."""
+
+    async def main() -> None:
+        server.armed = False
+        async with connected(server, config) as share:
+            await share.echo()
+            server.armed = True
+            with pytest.raises(engine.RemoteProtocolError, match=match):
+                await share.stat("")
+            assert share.is_lost
+            with pytest.raises(engine.RemoteProtocolError, match=match):
+                await share.echo()
+
+    trio.run(main)
+
+
+def test_3_2_5_2_a_cipher_that_was_not_offered() -> None:
+    refused(ChoosesUnofferedCipher(), engine.RemoteProtocolError, "ciphers")
+
+
+def test_3_2_5_2_contexts_that_come_twice() -> None:
+    refused(DuplicateNegotiateContext(), engine.RemoteProtocolError, "2 times")
+
+
+def test_3_2_5_2_another_hash() -> None:
+    server = ChangesContexts(PreauthIntegrityCapabilities([2], b""))
+    refused(server, engine.RemoteProtocolError, "SHA-512")
+
+
+def test_3_2_5_2_a_signing_algorithm_that_was_not_offered() -> None:
+    refused(ChangesContexts(SigningCapabilities([5])), engine.RemoteProtocolError, "signing algorithms")
+
+
+def test_3_2_5_2_a_dialect_below_the_lowest_allowed() -> None:
+    config = engine.ConnectConfig(min_dialect=D.SMB_3_0)
+    refused(FakeServer(dialect=D.SMB_2_1), engine.RemoteProtocolError, "not offered", config)
+
+
+def test_3_2_5_2_sizes_that_are_too_small() -> None:
+    refused(Negotiates({"max_read_size": 4096}), engine.RemoteProtocolError, "only 4096 bytes")
+
+
+def test_a_refused_negotiation_is_told_in_plain_words() -> None:
+    class Refuses(FakeServer):
+        async def respond(self, peer, replies):  # type: ignore[no-untyped-def]
+            replies[0].fail(ntstatus.STATUS_NOT_SUPPORTED)
+            await self.send(peer, replies)
+
+    config = engine.ConnectConfig(min_dialect=D.SMB_3_0, max_dialect=D.SMB_3_0_2)
+    refused(Refuses(), engine.NotSupported, r"protocol version \(3\.0 to 3\.0\.2 allowed", config)
+
+
+@pytest.mark.parametrize("dialect", [D.SMB_2_0_2, D.SMB_2_1, D.SMB_3_0, D.SMB_3_0_2])
+def test_3_2_5_14_12_a_downgrade_is_found(dialect: engine.Dialect) -> None:
+    server = AltersNegotiateInfo(dialect=dialect)
+    refused(server, engine.RemoteProtocolError, "altered the negotiation")
+    if dialect is not D.SMB_3_0_2:
+        refused(DowngradesDialect(dialect=dialect), engine.RemoteProtocolError, "altered the negotiation")
+
+
+def test_3_2_5_14_12_a_downgrade_is_found_on_an_encrypted_session_too() -> None:
+    config = engine.ConnectConfig(seal=True)
+    server = AltersNegotiateInfo(dialect=D.SMB_3_0)
+    refused(server, engine.RemoteProtocolError, "altered the negotiation", config)
+
+
+@pytest.mark.parametrize("behaviour", [WrongSignature, OmitsSignature])
+@pytest.mark.parametrize("signing", [True, False])
+def test_3_2_5_5_the_validation_itself_has_to_be_signed(
+    behaviour: type[WrongSignature], signing: bool
+) -> None:
+    server = behaviour(Command.IOCTL, dialect=D.SMB_3_0_2, signing_required=False)
+    config = engine.ConnectConfig(signing=signing)
+    refused(server, engine.RemoteProtocolError, "signature|not signed", config)
+
+
+def test_3_2_5_14_12_a_server_that_refuses_to_confirm_is_an_attacker() -> None:
+    server = FakeServer(dialect=D.SMB_3_0)
+    server.refusals[Command.IOCTL] = ntstatus.STATUS_ACCESS_DENIED
+    refused(server, engine.RemoteProtocolError, "refuses to confirm")
+
+
+@pytest.mark.parametrize(
+    "status", [ntstatus.STATUS_FILE_CLOSED, ntstatus.STATUS_INVALID_DEVICE_REQUEST, ntstatus.STATUS_NOT_SUPPORTED]
+)
+def test_3_2_5_14_12_an_old_server_that_knows_no_validation_is_taken(status: int) -> None:
+    async def main() -> None:
+        server = FakeServer(dialect=D.SMB_2_1)
+        server.refusals[Command.IOCTL] = status
+        async with connected(server) as share:
+            await share.stat("")
+
+    trio.run(main)
+
+
+def test_3_2_5_3_a_guest_although_an_account_was_given() -> None:
+    refused(MakesGuest(), engine.AuthError, "only as a guest")
+    refused(MakesGuest(), engine.AuthError, "only as a guest", engine.ConnectConfig(signing=False))
+
+
+def test_3_2_5_3_encryption_for_a_guest() -> None:
+    credentials = engine.Credentials("somebody", kind=engine.AuthKind.GUEST)
+    config = engine.ConnectConfig(seal=True)
+    refused(MakesGuest(), engine.AuthError, "drop 'seal'", config, credentials)
+    refused(FakeServer(), engine.AuthError, "drop 'seal'", config, NOBODY)
+
+
+@pytest.mark.parametrize("dialect", list(D), ids=lambda dialect: dialect.name)
+def test_3_2_5_3_a_log_on_whose_last_reply_has_a_wrong_signature(dialect: engine.Dialect) -> None:
+    server = WrongSignature(Command.SESSION_SETUP, dialect=dialect)
+    refused(server, engine.RemoteProtocolError, "the log-on was altered")
+
+
+@pytest.mark.parametrize("signing", [True, False])
+def test_3_2_5_3_a_log_on_with_3_1_1_whose_last_reply_is_not_signed(signing: bool) -> None:
+    server = OmitsSignature(Command.SESSION_SETUP, signing_required=False)
+    refused(server, engine.RemoteProtocolError, "not signed", engine.ConnectConfig(signing=signing))
+
+
+@pytest.mark.parametrize("offset", [4, 70, 76, 100])
+def test_preauthentication_finds_any_change_of_the_negotiation(offset: int) -> None:
+    """MessageId and CreditCharge aside, no byte of NEGOTIATE may be changed on the way."""
+
+    class ChangesNegotiate(ChangesReplies):
+        async def write(self, peer, data):  # type: ignore[no-untyped-def]
+            await super().write(peer, data)
+            self.armed = False
+
+    server = ChangesNegotiate(offset + 12 if offset == 4 else offset, b"\x01\x01")
+    refused(server, engine.SmbError, "")
+
+
+def test_encryption_is_demanded_of_a_server_that_has_none() -> None:
+    config = engine.ConnectConfig(seal=True)
+    match = "the server offers none"
+    refused(FakeServer(cipher=None), engine.RemoteProtocolError, match, config)
+    refused(FakeServer(cipher=None, dialect=D.SMB_3_0), engine.RemoteProtocolError, match, config)
+    refused(FakeServer(dialect=D.SMB_2_1), engine.RemoteProtocolError, match, config)
+    refused(ChangesContexts(EncryptionCapabilities([0])), engine.RemoteProtocolError, match, config)
+
+
+def test_a_share_that_demands_encryption_where_there_is_none() -> None:
+    server = FakeServer(cipher=None)
+    server.share_flags = ShareFlags.ENCRYPT_DATA
+    refused(server, engine.RemoteProtocolError, "the share demands encryption")
+
+
+def test_a_share_that_demands_encryption_gets_it() -> None:
+    async def main() -> None:
+        server = FakeServer()
+        server.share_flags = ShareFlags.ENCRYPT_DATA
+        async with connected(server) as share:
+            assert share.description.encrypted
+            await share.stat("")
+
+    trio.run(main)
+
+
+def test_a_printer_is_no_folder() -> None:
+    server = FakeServer()
+    server.share_type = ShareType.PRINT
+    refused(server, engine.RemoteProtocolError, "is a printer")
+
+
+def test_a_share_that_does_not_exist() -> None:
+    server = FakeServer()
+    server.refusals[Command.TREE_CONNECT] = ntstatus.STATUS_BAD_NETWORK_NAME
+    refused(server, engine.NtStatusError, r"connect to the share .*STATUS_BAD_NETWORK_NAME")
+
+
+@pytest.mark.parametrize("dialect", list(D), ids=lambda dialect: dialect.name)
+def test_3_2_5_1_3_a_wrong_signature(dialect: engine.Dialect) -> None:
+    lost_at_work(WrongSignature(dialect=dialect), "signature is wrong")
+
+
+def test_3_2_5_1_3_a_missing_signature() -> None:
+    lost_at_work(OmitsSignature(), "not signed")
+
+
+def test_3_2_5_1_3_an_altered_reply() -> None:
+    lost_at_work(ChangesReplies(90, b"\xff"), "signature is wrong")
+
+
+def test_3_2_5_1_1_an_altered_encrypted_reply() -> None:
+    lost_at_work(ChangesReplies(90, b"\xff"), "not encrypted with", engine.ConnectConfig(seal=True))
+
+
+def test_3_2_5_1_1_an_answer_in_the_clear() -> None:
+    lost_at_work(AnswersInTheClear(), "in the clear", engine.ConnectConfig(seal=True))
+
+
+def test_3_2_5_1_an_answer_to_another_command() -> None:
+    lost_at_work(AnswersAnotherCommand(), "was answered by command")
+
+
+def test_a_reply_that_is_cut_short_is_an_error_of_this_call_alone() -> None:
+    async def main() -> None:
+        server = TruncatesReplies(armed=False)
+        async with connected(server) as share:
+            server.armed = True
+            with pytest.raises(engine.RemoteProtocolError):
+                await share.open("new", disposition=engine.Disposition.OPEN_IF)
+            server.armed = False
+            assert (await share.stat("new")).size == 0
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(
+    "make", [RepeatsReplies, SendsUnknownMessageIds], ids=["repeated replies", "unknown message ids"]
+)
+def test_3_2_5_1_2_replies_that_nobody_waits_for_are_dropped(make: Callable[[], FakeServer]) -> None:
+    async def main() -> None:
+        server = make()
+        async with connected(server) as share:
+            before = share.statistics().unknown_replies
+            for _ in range(5):
+                await share.stat("")
+            assert share.statistics().unknown_replies >= before + 5
+            await settled(server, share)
+
+    trio.run(main)
+
+
+def test_hostile_names_come_as_they_are_and_break_nothing() -> None:
+    names = ["a/b", "nul\0", "..", "x" * 300, "", "\ud800", "a\\b", "CON", ".", "good"]
+
+    async def main() -> None:
+        async with connected(HostileNames(*names)) as share:
+            found = [entry.name async for batch in share.scandir("") for entry in batch]
+            assert found == [name for name in names if name not in (".", "..")]
+
+    trio.run(main)

@@ -1,0 +1,303 @@
+"""Attributes, modes, times, access, statfs and extended attributes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import FileAttributes, FileStat, TransportError, ntstatus
+from smbmount.vfs.attributes import AttributeChanges, blocks_of, shown_ns, size_of, storable_ns
+from smbmount.vfs.config import FileSystemConfig
+
+from .support import ROOT, list_folder, lookup, mounted, open_file, refused, virtual_time
+
+READONLY = int(FileAttributes.READONLY)
+
+
+@virtual_time
+async def test_modes_and_owner_are_the_configured_ones() -> None:
+    config = FileSystemConfig(uid=7, gid=8, file_mode=0o640, dir_mode=0o750)
+    async with mounted(config=config) as (share, fs):
+        share.put("f")
+        share.put_folder("d").attributes |= READONLY
+        file, folder = await lookup(fs, "f"), await lookup(fs, "d")
+        assert (file.mode, folder.mode) == (stat.S_IFREG | 0o640, stat.S_IFDIR | 0o750)
+        assert (file.uid, file.gid) == (7, 8)
+
+
+@virtual_time
+async def test_the_write_bit_is_the_read_only_attribute() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("f")
+        node.attributes |= int(FileAttributes.HIDDEN)
+        number = (await lookup(fs, "f")).number
+        share.calls.clear()
+        changed = await fs.metadata.setattr(number, AttributeChanges(mode=0o444), None)
+        assert changed.mode & 0o777 == 0o555
+        assert node.attributes & READONLY
+        assert node.attributes & FileAttributes.HIDDEN
+        changed = await fs.metadata.setattr(number, AttributeChanges(mode=0o600), None)
+        assert changed.mode & 0o777 == 0o755
+        assert not node.attributes & READONLY
+        assert share.count() == 2
+
+
+@virtual_time
+async def test_an_attribute_can_be_cleared_to_nothing() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("f")
+        node.attributes = READONLY
+        number = (await lookup(fs, "f")).number
+        await fs.metadata.setattr(number, AttributeChanges(mode=0o644), None)
+        assert node.attributes == 0
+
+
+@virtual_time
+async def test_what_cannot_be_stored_succeeds_and_costs_nothing() -> None:
+    async with mounted() as (share, fs):
+        share.put("f")
+        share.put_folder("d")
+        file, folder = (await lookup(fs, "f")).number, (await lookup(fs, "d")).number
+        share.calls.clear()
+        await fs.metadata.setattr(file, AttributeChanges(mode=0o4777), None)
+        await fs.metadata.setattr(file, AttributeChanges(owner=(0, 0)), None)
+        await fs.metadata.setattr(folder, AttributeChanges(mode=0o555), None)
+        assert share.count() == 0
+
+
+@virtual_time
+async def test_chmod_does_not_undo_what_another_client_set() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("f")
+        number = (await lookup(fs, "f")).number
+        node.attributes |= int(FileAttributes.HIDDEN)
+        await trio.sleep(2)
+        await fs.metadata.setattr(number, AttributeChanges(mode=0o444), None)
+        assert node.attributes & FileAttributes.HIDDEN
+
+
+@virtual_time
+async def test_folders_have_no_size() -> None:
+    async with mounted() as (share, fs):
+        share.put_folder("d")
+        number = (await lookup(fs, "d")).number
+        with refused(errno.EISDIR):
+            await fs.metadata.setattr(number, AttributeChanges(size=0), None)
+
+
+@virtual_time
+async def test_attributes_are_asked_for_when_they_expire() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("f", b"1")
+        number = (await lookup(fs, "f")).number
+        node.data += b"2"
+        assert (await fs.metadata.getattr(number)).size == 1
+        await trio.sleep(1.1)
+        assert (await fs.metadata.getattr(number)).size == 2
+        assert share.count() == 2
+
+
+@virtual_time
+async def test_without_attribute_caching_every_question_is_asked() -> None:
+    config = FileSystemConfig(attribute_timeout_file=0, attribute_timeout_directory=0)
+    async with mounted(config=config) as (share, fs):
+        share.put("f")
+        number = (await lookup(fs, "f")).number
+        for _ in range(3):
+            assert (await fs.metadata.getattr(number)).attribute_timeout == 0
+        assert share.count() == 4
+
+
+@virtual_time
+async def test_a_folders_times_are_asked_for_after_a_change_in_it() -> None:
+    async with mounted() as (share, fs):
+        before = await fs.metadata.getattr(ROOT)
+        await fs.names.mkdir(ROOT, b"d")
+        after = await fs.metadata.getattr(ROOT)
+        assert after.write_ns > before.write_ns
+
+
+@virtual_time
+async def test_another_name_is_asked_when_one_was_removed_elsewhere() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"12")
+        await share.link("a", "b")
+        number = (await lookup(fs, "a")).number
+        assert (await lookup(fs, "b")).number == number
+        share.remove("b")
+        await trio.sleep(2)
+        assert (await fs.metadata.getattr(number)).size == 2
+
+
+@given(st.integers())
+def test_any_time_can_be_shown_and_stored(time_ns: int) -> None:
+    assert -(1 << 63) < shown_ns(time_ns) // 10**9 < 1 << 63
+    stored = storable_ns(time_ns)
+    filetime = stored // 100 + 116_444_736_000_000_000
+    assert 0 < filetime < 1 << 63
+    assert storable_ns(stored) == stored
+
+
+@pytest.mark.parametrize("time_ns", [0, 1, -1, 4_323_456_789_012_345_600, -11_644_473_599_000_000_000])
+def test_usual_times_are_kept_to_100_ns(time_ns: int) -> None:
+    assert storable_ns(time_ns) == time_ns // 100 * 100
+    assert shown_ns(time_ns) == time_ns
+
+
+def test_hostile_sizes_are_cut() -> None:
+    info = FileStat((1 << 64) - 1, (1 << 64) - 1, (1 << 64) - 1, 0, 0, 0, 0, 0)
+    assert size_of(stat.S_IFREG, info, None) == (1 << 63) - 1
+    assert blocks_of(info) < 1 << 63
+
+
+def test_blocks_are_the_allocation_but_small_files_are_no_holes() -> None:
+    plain = FileStat(1, 5000, 8192, 0, 0, 0, 0, 0)
+    resident = FileStat(1, 100, 0, 0, 0, 0, 0, 0)
+    sparse = FileStat(1, 100, 0, int(FileAttributes.SPARSE_FILE), 0, 0, 0, 0)
+    assert [blocks_of(info) for info in (plain, resident, sparse)] == [16, 1, 0]
+
+
+@virtual_time
+async def test_access_goes_by_the_mode_bits() -> None:
+    config = FileSystemConfig(uid=1000, gid=100, file_mode=0o640)
+    async with mounted(config=config) as (share, fs):
+        share.put("f")
+        number = (await lookup(fs, "f")).number
+        before = share.count()
+        for mask, uid, gid, allowed in (
+            (os.R_OK | os.W_OK, 1000, 1, True),
+            (os.W_OK, 1, 100, False),
+            (os.R_OK, 1, 100, True),
+            (os.R_OK, 1, 1, False),
+            (os.R_OK | os.W_OK, 0, 0, True),
+            (os.X_OK, 0, 0, False),
+        ):
+            assert await fs.metadata.access(number, mask, uid, gid) is allowed
+        assert await fs.metadata.access(ROOT, os.X_OK, 0, 0)
+        assert share.count() == before
+
+
+@virtual_time
+async def test_write_access_to_a_read_only_mount_is_refused() -> None:
+    async with mounted(config=FileSystemConfig(read_only=True)) as (_share, fs):
+        with refused(errno.EROFS):
+            await fs.metadata.access(ROOT, os.W_OK, 0, 0)
+
+
+@virtual_time
+async def test_statfs_is_answered_from_its_cache() -> None:
+    async with mounted() as (share, fs):
+        first = await fs.metadata.statfs()
+        assert (first.block_size, first.blocks, first.available_blocks) == (4096, 2000, 1000)
+        share.free_units = 900
+        assert await fs.metadata.statfs() == first
+        assert share.count() == 1
+        await trio.sleep(6)
+        assert (await fs.metadata.statfs()).available_blocks == 900
+
+
+@virtual_time
+async def test_statfs_answers_while_the_server_is_silent() -> None:
+    async with mounted() as (share, fs):
+        first = await fs.metadata.statfs()
+        await trio.sleep(6)
+        with share.hold("volume_size"):
+            with trio.fail_after(2):
+                assert await fs.metadata.statfs() == first
+                assert await fs.metadata.statfs() == first
+            assert share.count() == 2
+
+
+@virtual_time
+async def test_statfs_that_never_had_an_answer_fails() -> None:
+    async with mounted() as (share, fs):
+        share.fail_next("volume_size", TransportError("gone"))
+        with refused(errno.EIO):
+            await fs.metadata.statfs()
+        assert (await fs.metadata.statfs()).blocks == 2000
+
+
+@virtual_time
+async def test_extended_attributes_are_kept_without_their_prefix() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("f")
+        number = (await lookup(fs, "f")).number
+        await fs.xattrs.set(number, b"user.b", b"2")
+        await fs.xattrs.set(number, b"user.a", b"1")
+        assert node.eas == {"a": b"1", "b": b"2"}
+        assert await fs.xattrs.list(number) == [b"user.a", b"user.b"]
+        assert await fs.xattrs.get(number, b"user.A") == b"1"
+        await fs.xattrs.remove(number, b"user.a")
+        with refused(errno.ENODATA):
+            await fs.xattrs.get(number, b"user.a")
+        with refused(errno.ENODATA):
+            await fs.xattrs.remove(number, b"user.a")
+
+
+@virtual_time
+async def test_files_without_extended_attributes_cost_nothing() -> None:
+    async with mounted() as (share, fs):
+        share.put("f")
+        listed = await list_folder(fs)
+        number = listed.entries[b"f"].number
+        share.calls.clear()
+        assert await fs.xattrs.list(number) == []
+        with refused(errno.ENODATA):
+            await fs.xattrs.get(number, b"user.a")
+        assert share.count() == 0
+
+
+@pytest.mark.parametrize("name", [b"security.selinux", b"system.posix_acl_access", b"trusted.x"])
+@virtual_time
+async def test_other_namespaces_do_not_exist_and_cost_nothing(name: bytes) -> None:
+    async with mounted() as (share, fs):
+        for call in (fs.xattrs.get(ROOT, name), fs.xattrs.set(ROOT, name, b"1"), fs.xattrs.remove(ROOT, name)):
+            with refused(errno.EOPNOTSUPP):
+                await call
+        assert share.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "number"),
+    [
+        (b"user.", b"1", errno.EINVAL),
+        (b"user.\xc3\xa4", b"1", errno.EINVAL),
+        (b"user." + b"x" * 256, b"1", errno.ENAMETOOLONG),
+        (b"user.x", b"", errno.EOPNOTSUPP),
+        (b"user.x", bytes(65536), errno.ENOSPC),
+    ],
+)
+@virtual_time
+async def test_extended_attributes_that_smb_cannot_hold(name: bytes, value: bytes, number: int) -> None:
+    async with mounted() as (share, fs):
+        with refused(number):
+            await fs.xattrs.set(ROOT, name, value)
+        assert share.count() == 0
+
+
+@virtual_time
+async def test_a_server_without_extended_attributes_says_so() -> None:
+    async with mounted() as (share, fs):
+        share.put("f")
+        number = (await lookup(fs, "f")).number
+        share.fail_next("set_ea", ntstatus.STATUS_NOT_SUPPORTED)
+        with refused(errno.EOPNOTSUPP):
+            await fs.xattrs.set(number, b"user.a", b"1")
+
+
+@virtual_time
+async def test_an_open_file_is_asked_through_its_handle() -> None:
+    async with mounted() as (share, fs):
+        share.put("f")
+        await open_file(fs, "f")
+        share.calls.clear()
+        await trio.sleep(2)
+        await fs.metadata.getattr(fs.core.inodes.root.children[b"f"].number)
+        assert [call.operation for call in share.calls] == ["query"]

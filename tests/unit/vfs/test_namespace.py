@@ -1,0 +1,400 @@
+"""Names come and go: lookup, mkdir, mknod, unlink, rmdir, link, symlink."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+import trio
+import trio.testing
+
+from engine import FileAttributes, ntstatus
+from smbmount.vfs import symlinks
+from smbmount.vfs.config import FileSystemConfig
+from smbmount.vfs.filesystem import FileSystem
+from tests.fakes.share import FakeShare
+
+from .support import ROOT, create, list_folder, lookup, mounted, open_file, refused, virtual_time
+
+READONLY = int(FileAttributes.READONLY)
+
+
+@virtual_time
+async def test_a_name_costs_one_round_trip_and_then_none_until_it_expires() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"12345")
+        found = await lookup(fs, "a")
+        assert (found.size, found.links, found.uid, stat.S_IFMT(found.mode)) == (5, 1, 1000, stat.S_IFREG)
+        assert (found.attribute_timeout, found.entry_timeout) == (1.0, 1.0)
+        await trio.sleep(0.6)
+        again = await lookup(fs, "a")
+        assert again.attribute_timeout == pytest.approx(0.4)
+        assert share.count() == 1
+        await trio.sleep(0.5)
+        await lookup(fs, "a")
+        assert share.count() == 2
+
+
+@virtual_time
+async def test_a_missing_name_is_enoent() -> None:
+    async with mounted() as (share, fs):
+        with refused(errno.ENOENT):
+            await lookup(fs, "missing")
+        assert share.count() == 1
+
+
+@virtual_time
+async def test_a_deleted_file_that_is_open_elsewhere_is_gone() -> None:
+    async with mounted() as (share, fs):
+        share.put("a")
+        file = share.open_elsewhere("a")
+        await lookup(fs, "a")
+        await fs.names.unlink(ROOT, b"a")
+        with refused(errno.ENOENT):
+            await lookup(fs, "a")
+        file.close_later()
+        assert not share.exists("a")
+
+
+@virtual_time
+async def test_many_names_of_one_folder_are_one_listing() -> None:
+    async with mounted(FakeShare(batch_size=1000)) as (share, fs):
+        for index in range(500):
+            share.put(f"d\\{index}", bytes(index))
+        for index in range(500):
+            assert (await lookup(fs, f"d/{index}")).size == index
+            with refused(errno.ENOENT):
+                await lookup(fs, f"d/missing{index}")
+        assert share.count() == 1 + 2 + 1
+        assert share.count("scandir") == 1
+
+
+@virtual_time
+async def test_a_folder_too_large_to_list_is_asked_name_by_name() -> None:
+    async with mounted(FakeShare(batch_size=11_000)) as (share, fs):
+        for index in range(11_000):
+            share.put(f"d\\{index}")
+        for index in range(10):
+            await lookup(fs, f"d/{index}")
+            with refused(errno.ENOENT):
+                await lookup(fs, f"d/missing{index}")
+        assert share.count("scandir") == 1
+
+
+@virtual_time
+async def test_tasks_that_miss_together_list_once() -> None:
+    async with mounted() as (share, fs):
+        for index in range(50):
+            share.put(f"d\\{index}")
+        await lookup(fs, "d/0")
+        await lookup(fs, "d/1")
+        async with trio.open_nursery() as nursery:
+            for index in range(2, 50):
+                nursery.start_soon(lookup, fs, f"d/{index}")
+        assert share.count("scandir") == 1
+        assert share.count("stat") == 3
+
+
+@virtual_time
+async def test_a_listing_never_hides_what_we_made_since() -> None:
+    async with mounted() as (_share, fs):
+        await list_folder(fs)
+        handle, _ = await create(fs, "new")
+        await fs.files.release(handle)
+        fs.core.inodes.root.children[b"new"].fresh_until = 0
+        await lookup(fs, "new")
+        await fs.names.unlink(ROOT, b"new")
+        with refused(errno.ENOENT):
+            await lookup(fs, "new")
+
+
+@virtual_time
+async def test_a_fresh_folder_is_known_to_be_empty() -> None:
+    async with mounted() as (share, fs):
+        folder = await fs.names.mkdir(ROOT, b"d")
+        with refused(errno.ENOENT):
+            await lookup(fs, "x", folder.number)
+        assert share.count() == 1
+
+
+@virtual_time
+async def test_a_lookup_that_a_create_overtakes_asks_again() -> None:
+    async with mounted() as (share, fs):
+        results: list[int] = []
+
+        async def look() -> None:
+            results.append((await lookup(fs, "a")).number)
+
+        async with trio.open_nursery() as nursery:
+            with share.hold("stat"):
+                share.fail_next("stat", ntstatus.STATUS_OBJECT_NAME_NOT_FOUND)
+                nursery.start_soon(look)
+                await trio.testing.wait_all_tasks_blocked()
+                _, number = await create(fs, "a")
+        assert results == [number]
+
+
+@virtual_time
+async def test_concurrent_lookups_and_forgets_keep_the_count() -> None:
+    async with mounted() as (share, fs):
+        share.put("a")
+        number = (await lookup(fs, "a")).number
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(lookup, fs, "a")
+        fs.forget([(number, 20)])
+        assert fs.core.inodes.lookups(number) == 1
+        fs.forget([(number, 1)])
+        with refused(errno.ESTALE):
+            await fs.metadata.getattr(number)
+        assert (await lookup(fs, "a")).number == number
+
+
+@virtual_time
+async def test_a_file_replaced_by_another_client_is_another_inode() -> None:
+    async with mounted() as (share, fs):
+        share.put("a")
+        old = (await lookup(fs, "a")).number
+        share.put("a")
+        await trio.sleep(2)
+        with refused(errno.ESTALE):
+            await fs.metadata.getattr(old)
+        assert (await lookup(fs, "a")).number != old
+
+
+@virtual_time
+async def test_a_prefix_is_the_root() -> None:
+    share = FakeShare()
+    share.put("sub\\folder\\a", b"1")
+    async with mounted(share, FileSystemConfig(prefix="sub\\folder")) as (_, fs):
+        assert (await lookup(fs, "a")).size == 1
+        await fs.names.mkdir(ROOT, b"d")
+        assert share.exists("sub\\folder\\d")
+
+
+@virtual_time
+async def test_a_file_cannot_be_mounted() -> None:
+    share = FakeShare()
+    share.put("file")
+    async with trio.open_nursery() as nursery:
+        fs = FileSystem(share, FileSystemConfig(prefix="file"), nursery)
+        with refused(errno.ENOTDIR):
+            await fs.start()
+
+
+@virtual_time
+async def test_mkdir_mknod_unlink_and_rmdir_cost_one_round_trip_each() -> None:
+    async with mounted() as (share, fs):
+        folder = await fs.names.mkdir(ROOT, b"d")
+        made = await fs.names.mknod(folder.number, b"f", stat.S_IFREG | 0o644)
+        assert (made.size, made.links) == (0, 1)
+        await fs.names.unlink(folder.number, b"f")
+        await fs.names.rmdir(ROOT, b"d")
+        assert share.count() == 4
+        assert share.names() == []
+
+
+@virtual_time
+async def test_taken_names_and_full_folders_are_refused() -> None:
+    async with mounted() as (share, fs):
+        share.put("d\\f")
+        await lookup(fs, "d")
+        with refused(errno.EEXIST):
+            await fs.names.mkdir(ROOT, b"d")
+        with refused(errno.ENOTEMPTY):
+            await fs.names.rmdir(ROOT, b"d")
+        with refused(errno.EISDIR):
+            await fs.names.unlink(ROOT, b"d")
+
+
+@virtual_time
+async def test_special_files_are_refused() -> None:
+    async with mounted() as (share, fs):
+        for kind in (stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK):
+            with refused(errno.EPERM):
+                await fs.names.mknod(ROOT, b"x", kind | 0o600)
+        assert share.count() == 0
+
+
+@virtual_time
+async def test_read_only_files_and_folders_can_be_removed() -> None:
+    async with mounted() as (share, fs):
+        share.put("f").attributes |= READONLY
+        share.put_folder("d").attributes |= READONLY
+        await lookup(fs, "f")
+        await lookup(fs, "d")
+        share.calls.clear()
+        await fs.names.unlink(ROOT, b"f")
+        assert share.count() == 1
+        await fs.names.rmdir(ROOT, b"d")
+        assert share.names() == []
+
+
+@virtual_time
+async def test_a_file_made_read_only_elsewhere_can_be_removed() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("f")
+        await lookup(fs, "f")
+        node.attributes |= READONLY
+        await fs.names.unlink(ROOT, b"f")
+        assert share.names() == []
+
+
+@virtual_time
+async def test_an_open_file_is_unlinked_at_once_and_lives_on() -> None:
+    async with mounted() as (share, fs):
+        handle, number = await create(fs, "f")
+        await fs.files.write(handle, 0, b"before")
+        share.calls.clear()
+        await fs.names.unlink(ROOT, b"f")
+        assert share.count("unlink") == 1
+        assert not share.exists("f")
+        again, other = await create(fs, "f")
+        assert other != number
+        await fs.files.write(handle, 6, b" after")
+        assert bytes(await fs.files.read(handle, 0, 100)) == b"before after"
+        found = await fs.metadata.getattr(number)
+        assert (found.links, found.size) == (0, 12)
+        assert [name for name in share.names() if name != "f"]
+        assert (await list_folder(fs)).names == [b"f"]
+        await fs.files.release(handle)
+        assert share.names() == ["f"]
+        await fs.files.release(again)
+
+
+@virtual_time
+async def test_an_open_read_only_file_can_be_unlinked() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("f")
+        handle = await open_file(fs, "f")
+        node.attributes |= READONLY
+        await fs.names.unlink(ROOT, b"f")
+        assert not share.exists("f")
+        await fs.files.release(handle)
+        assert share.names() == []
+
+
+@virtual_time
+async def test_a_failed_unlink_leaves_the_file() -> None:
+    async with mounted() as (share, fs):
+        share.put("f")
+        await lookup(fs, "f")
+        share.open_elsewhere("f", shares_delete=False)
+        with refused(errno.EBUSY):
+            await fs.names.unlink(ROOT, b"f")
+        assert (await lookup(fs, "f")).links == 1
+
+
+@virtual_time
+async def test_hard_links_are_counted() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        made = await fs.names.link(number, ROOT, b"b")
+        assert (made.number, made.links, made.size) == (number, 2, 4)
+        assert share.count("link", "stat") == 2
+        await fs.names.unlink(ROOT, b"a")
+        assert (await lookup(fs, "b")).number == number
+        assert (await fs.metadata.getattr(number)).links == 1
+        with refused(errno.EEXIST):
+            await fs.names.link(number, ROOT, b"b")
+
+
+@virtual_time
+async def test_links_of_a_listed_file_are_counted_too() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        listed = await list_folder(fs)
+        assert (await fs.names.link(listed.entries[b"a"].number, ROOT, b"b")).links == 2
+
+
+@virtual_time
+async def test_symbolic_links_are_files_that_cifs_reads() -> None:
+    async with mounted() as (share, fs):
+        made = await fs.names.symlink(ROOT, b"l", b"some/where")
+        assert stat.S_ISLNK(made.mode)
+        assert made.size == len(b"some/where")
+        assert bytes(share.find("l").data) == symlinks.encode(b"some/where")
+        assert await fs.names.readlink(made.number) == b"some/where"
+        assert share.count() == 1
+
+
+@virtual_time
+async def test_symbolic_links_made_elsewhere_are_found() -> None:
+    async with mounted() as (share, fs):
+        share.put("l", symlinks.encode(b"target"))
+        share.put("no-link", b"x" * symlinks.FILE_SIZE)
+        found = await lookup(fs, "l")
+        assert await fs.names.readlink(found.number) == b"target"
+        assert stat.S_ISREG((await lookup(fs, "no-link")).mode)
+        with refused(errno.ELOOP):
+            await fs.files.open(found.number, os.O_RDONLY)
+        with refused(errno.EINVAL):
+            await fs.names.readlink((await lookup(fs, "no-link")).number)
+
+
+@virtual_time
+async def test_links_out_of_the_mount_are_refused_made_or_read() -> None:
+    async with mounted() as (share, fs):
+        share.put("out", symlinks.encode(b"/etc/passwd"))
+        share.put("d\\up", symlinks.encode(b"../in"))
+        with refused(errno.EPERM):
+            await fs.names.readlink((await lookup(fs, "out")).number)
+        assert await fs.names.readlink((await lookup(fs, "d/up")).number) == b"../in"
+        with refused(errno.EPERM):
+            await fs.names.symlink(ROOT, b"l", b"../out")
+
+
+@virtual_time
+async def test_a_link_moved_up_is_judged_from_its_new_place() -> None:
+    async with mounted() as (share, fs):
+        share.put("d\\up", symlinks.encode(b"../in"))
+        number = (await lookup(fs, "d/up")).number
+        folder = (await lookup(fs, "d")).number
+        await fs.renames.rename(folder, b"up", ROOT, b"up", 0)
+        with refused(errno.EPERM):
+            await fs.names.readlink(number)
+
+
+@virtual_time
+async def test_all_links_are_trusted_if_asked_for() -> None:
+    async with mounted(config=FileSystemConfig(symlinks="all")) as (share, fs):
+        share.put("out", symlinks.encode(b"/etc/passwd"))
+        assert await fs.names.readlink((await lookup(fs, "out")).number) == b"/etc/passwd"
+
+
+@pytest.mark.parametrize("config", [FileSystemConfig(symlinks="none"), FileSystemConfig(mfsymlinks=False)])
+@virtual_time
+async def test_without_links_they_are_plain_files(config: FileSystemConfig) -> None:
+    async with mounted(config=config) as (share, fs):
+        share.put("l", symlinks.encode(b"target"))
+        assert stat.S_ISREG((await lookup(fs, "l")).mode)
+        with refused(errno.EPERM):
+            await fs.names.symlink(ROOT, b"x", b"target")
+        assert share.count("read_file") == 0
+
+
+@virtual_time
+async def test_a_read_only_mount_changes_nothing() -> None:
+    async with mounted(config=FileSystemConfig(read_only=True)) as (share, fs):
+        share.put("f")
+        share.put("d\\x")
+        number = (await lookup(fs, "f")).number
+        before = share.count()
+        for change in (
+            fs.names.mkdir(ROOT, b"n"),
+            fs.names.mknod(ROOT, b"n", stat.S_IFREG),
+            fs.names.unlink(ROOT, b"f"),
+            fs.names.rmdir(ROOT, b"d"),
+            fs.names.link(number, ROOT, b"n"),
+            fs.names.symlink(ROOT, b"n", b"t"),
+            fs.renames.rename(ROOT, b"f", ROOT, b"n", 0),
+            fs.files.create(ROOT, b"n", 0o644, os.O_RDWR),
+            fs.files.open(number, os.O_WRONLY),
+            fs.xattrs.set(number, b"user.a", b"1"),
+        ):
+            with refused(errno.EROFS):
+                await change
+        assert share.count() == before

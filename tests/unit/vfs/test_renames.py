@@ -1,0 +1,232 @@
+"""rename(2): what SMB cannot do by itself is done all the same."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import trio
+
+from engine import FileAttributes, ntstatus
+from smbmount.vfs.renames import RENAME_NOREPLACE
+from tests.fakes.share import FakeShare
+
+from .support import ROOT, create, list_folder, lookup, mounted, open_file, refused, virtual_time
+
+RENAME_EXCHANGE = 2
+
+
+@virtual_time
+async def test_a_rename_costs_one_round_trip_and_keeps_the_inode() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"1")
+        share.put("d\\x")
+        number = (await lookup(fs, "a")).number
+        folder = (await lookup(fs, "d")).number
+        share.calls.clear()
+        await fs.renames.rename(ROOT, b"a", folder, b"b", 0)
+        assert share.count() == 1
+        assert (await lookup(fs, "d/b")).number == number
+        assert share.exists("d\\b")
+        with refused(errno.ENOENT):
+            await lookup(fs, "a")
+
+
+@virtual_time
+async def test_a_file_is_replaced() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"new")
+        share.put("b", b"old")
+        number = (await lookup(fs, "a")).number
+        old = (await lookup(fs, "b")).number
+        share.calls.clear()
+        await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert share.count() == 1
+        assert bytes(share.find("b").data) == b"new"
+        assert (await lookup(fs, "b")).number == number
+        assert (await fs.metadata.getattr(old)).links == 0
+
+
+@virtual_time
+async def test_noreplace_and_exchange() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"new")
+        share.put("b", b"old")
+        await lookup(fs, "a")
+        await lookup(fs, "b")
+        with refused(errno.EEXIST):
+            await fs.renames.rename(ROOT, b"a", ROOT, b"b", RENAME_NOREPLACE)
+        with refused(errno.EINVAL):
+            await fs.renames.rename(ROOT, b"a", ROOT, b"b", RENAME_EXCHANGE)
+        await fs.renames.rename(ROOT, b"a", ROOT, b"c", RENAME_NOREPLACE)
+        assert share.names() == ["b", "c"]
+
+
+@virtual_time
+async def test_a_file_that_we_have_open_is_replaced_and_stays_usable() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"new")
+        share.put("b", b"old")
+        handle = await open_file(fs, "b")
+        await lookup(fs, "a")
+        await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert bytes(share.find("b").data) == b"new"
+        await fs.files.write(handle, 0, b"OLD")
+        assert bytes(await fs.files.read(handle, 0, 10)) == b"OLD"
+        assert bytes(share.find("b").data) == b"new"
+        await fs.files.release(handle)
+        assert share.names() == ["b"]
+
+
+@pytest.mark.parametrize("reason", ["open elsewhere", "read-only"])
+@virtual_time
+async def test_a_file_that_the_server_would_not_replace_is_replaced(reason: str) -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"new")
+        node = share.put("b", b"old")
+        await lookup(fs, "a")
+        await lookup(fs, "b")
+        if reason == "read-only":
+            node.attributes |= int(FileAttributes.READONLY)
+        else:
+            file = share.open_elsewhere("b")
+        await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert bytes(share.find("b").data) == b"new"
+        if reason == "open elsewhere":
+            file.close_later()
+        assert share.names() == ["b"]
+
+
+@virtual_time
+async def test_the_old_file_comes_back_if_the_rename_fails() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"new")
+        share.put("b", b"old").attributes |= int(FileAttributes.READONLY)
+        await lookup(fs, "a")
+        await lookup(fs, "b")
+        share.open_elsewhere("a", shares_delete=False)
+        with refused(errno.EBUSY):
+            await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert share.names() == ["a", "b"]
+        assert bytes(share.find("b").data) == b"old"
+
+
+@virtual_time
+async def test_the_old_file_comes_back_if_the_call_is_cancelled() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"new")
+        share.put("b", b"old")
+        handle = await open_file(fs, "b")
+        await lookup(fs, "a")
+        rename = share.rename
+
+        async def stuck(source: str, target: str, *, replace: bool) -> None:
+            if source == "a":
+                await trio.sleep_forever()
+            await rename(source, target, replace=replace)
+
+        share.rename = stuck  # type: ignore[method-assign]
+        with trio.move_on_after(5) as scope:
+            await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert scope.cancelled_caught
+        assert share.names() == ["a", "b"]
+        await fs.files.release(handle)
+
+
+@virtual_time
+async def test_a_target_that_is_locked_up_elsewhere_is_refused_untouched() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"new")
+        share.put("b", b"old")
+        await lookup(fs, "a")
+        await lookup(fs, "b")
+        share.open_elsewhere("b", shares_delete=False)
+        with refused(errno.EBUSY):
+            await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert share.names() == ["a", "b"]
+
+
+@virtual_time
+async def test_an_open_file_is_renamed() -> None:
+    async with mounted() as (share, fs):
+        handle, number = await create(fs, "a")
+        await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        await fs.files.write(handle, 0, b"data")
+        await fs.files.flush(handle)
+        assert bytes(share.find("b").data) == b"data"
+        assert (await fs.metadata.getattr(number)).size == 4
+
+
+@virtual_time
+async def test_only_the_case_of_a_name_is_changed() -> None:
+    async with mounted() as (share, fs):
+        share.put("file", b"1")
+        number = (await lookup(fs, "file")).number
+        alias = (await lookup(fs, "FILE")).number
+        assert alias != number
+        await fs.renames.rename(ROOT, b"file", ROOT, b"FILE", 0)
+        assert share.names() == ["FILE"]
+        assert (await lookup(fs, "FILE")).number == number
+        assert (await list_folder(fs)).names == [b"FILE"]
+
+
+@virtual_time
+async def test_an_empty_folder_is_replaced_by_a_folder() -> None:
+    async with mounted() as (share, fs):
+        share.put("a\\x", b"1")
+        share.put_folder("b")
+        share.put("full\\y")
+        number = (await lookup(fs, "a")).number
+        await lookup(fs, "b")
+        await lookup(fs, "full")
+        with refused(errno.ENOTEMPTY):
+            await fs.renames.rename(ROOT, b"a", ROOT, b"full", 0)
+        await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert share.names("b") == ["x"]
+        assert (await lookup(fs, "b")).number == number
+
+
+@virtual_time
+async def test_a_replaced_folder_comes_back_if_the_rename_fails() -> None:
+    async with mounted() as (share, fs):
+        share.put_folder("a")
+        share.put_folder("b")
+        await lookup(fs, "a")
+        await lookup(fs, "b")
+        share.fail_next("rename", ntstatus.STATUS_ACCESS_DENIED)
+        with refused(errno.EACCES):
+            await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert share.names() == ["a", "b"]
+
+
+@virtual_time
+async def test_files_and_folders_do_not_replace_each_other() -> None:
+    async with mounted() as (share, fs):
+        share.put("f")
+        share.put_folder("d")
+        await lookup(fs, "f")
+        await lookup(fs, "d")
+        with refused(errno.EISDIR):
+            await fs.renames.rename(ROOT, b"f", ROOT, b"d", 0)
+        with refused(errno.ENOTDIR):
+            await fs.renames.rename(ROOT, b"d", ROOT, b"f", 0)
+
+
+@virtual_time
+async def test_what_is_below_a_renamed_folder_is_found_at_its_new_place() -> None:
+    async with mounted() as (share, fs):
+        share.put("d\\e\\f", b"12")
+        inner = (await lookup(fs, "d/e/f")).number
+        await fs.renames.rename(ROOT, b"d", ROOT, b"n", 0)
+        await trio.sleep(2)
+        assert (await fs.metadata.getattr(inner)).size == 2
+        assert share.calls[-1] == ("stat", ("n\\e\\f",))
+
+
+@virtual_time
+async def test_a_name_that_expired_is_looked_up_for_the_rename() -> None:
+    share = FakeShare()
+    share.put("a", b"1")
+    async with mounted(share) as (_, fs):
+        await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert share.names() == ["b"]
