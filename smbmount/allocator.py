@@ -10,8 +10,8 @@ _M_MMAP_THRESHOLD: Final = -3
 """mallopt(3), from glibc's malloc.h."""
 
 KEPT: Final = 32 * 1024 * 1024
-"""Bytes of free memory that stay with the process. A file written in 1 MiB requests then causes no page faults
-at all instead of 130 per MiB, which is a quarter of the daemon's processor time."""
+"""Bytes of free memory that stay with the process. A file written in requests of 1 MiB then causes hardly any
+page faults instead of 130 per MiB, which were a quarter of the daemon's processor time."""
 
 
 def keep_freed_memory() -> bool:

@@ -357,12 +357,20 @@ async def open_connection(
 ) -> AsyncGenerator[Connection, None]:
     """Run a connection's tasks around the body; the transport is closed at the end."""
     connection = Connection(transport, machine, server)
+    # Shielded: a cancelled body still needs the connection to take leave of the server.
+    scope = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.run_reader)
-        nursery.start_soon(connection.run_writer)
-        nursery.start_soon(connection.run_clean_up)
+        nursery.start_soon(_run, connection, scope)
         try:
             yield connection
         finally:
             connection.abort(TransportError("the connection was closed by us"))
-            nursery.cancel_scope.cancel()
+            scope.cancel()
+
+
+async def _run(connection: Connection, scope: trio.CancelScope) -> None:
+    with scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run_reader)
+            nursery.start_soon(connection.run_writer)
+            nursery.start_soon(connection.run_clean_up)

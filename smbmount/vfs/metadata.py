@@ -27,8 +27,9 @@ from .files import Files
 from .inodes import Inode
 from .names import MAX_NAME_BYTES
 
-_STATFS_PATIENCE: Final = 1.0
-"""Seconds for which statfs waits for fresh numbers before it answers with the last ones."""
+_STATFS_PATIENCE: Final = 0.5
+"""Seconds for which the statfs that asks for fresh numbers waits for them; then, as all others at once, it
+answers with the last ones."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -129,12 +130,14 @@ class Metadata:
     async def statfs(self) -> VolumeStatus:
         """The volume's room: cached, and the last numbers at once while the server does not answer."""
         core = self._core
-        if core.now() >= self._volume_until:
+        if self._volume is None or core.now() >= self._volume_until:
+            patience = math.inf if self._volume is None else 0.0
             if self._asking is None:
+                patience = max(patience, _STATFS_PATIENCE)
                 self._asking = trio.Event()
                 core.spawn(self._ask_volume, self._asking)
             asking = self._asking
-            with trio.move_on_after(math.inf if self._volume is None else _STATFS_PATIENCE):
+            with trio.move_on_after(patience):
                 await asking.wait()
         volume = self._volume
         if volume is None:

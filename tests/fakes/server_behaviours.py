@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Unpack
 
+import trio
+
 from engine import ntstatus
 from engine.crypto.signing import Signer
 from engine.wire.constants import Command, Dialect, HeaderFlags
@@ -207,6 +209,22 @@ class SplitsBytewise(FakeServer):
             await super().write(peer, data[offset : offset + 1])
 
 
+class Trickles(FakeServer):
+    """Sends `size` bytes at a time, with `seconds` before each of them."""
+
+    def __init__(self, size: int, seconds: float, **options: Unpack[ServerOptions]) -> None:
+        super().__init__(**options)
+        self._size = size
+        self._seconds = seconds
+
+    async def write(self, peer: Peer, data: bytes) -> None:
+        size = self._size if self.armed else len(data)
+        for offset in range(0, len(data), size):
+            if self.armed:
+                await trio.sleep(self._seconds)
+            await super().write(peer, data[offset : offset + size])
+
+
 class MergesFrames(FakeServer):
     """Keeps frames until there are `count`, then sends them in one piece."""
 
@@ -277,8 +295,28 @@ class ChangesReplies(FakeServer):
         await super().write(peer, bytes(changed))
 
 
+class ChangesNegotiate(ChangesReplies):
+    """A man in the middle who changes the answer to NEGOTIATE and nothing else."""
+
+    async def write(self, peer: Peer, data: bytes) -> None:
+        await super().write(peer, data)
+        self.armed = False
+
+
+class RefusesNegotiation(FakeServer):
+    """Answers NEGOTIATE with this status."""
+
+    def __init__(self, status: int, **options: Unpack[ServerOptions]) -> None:
+        super().__init__(**options)
+        self._status = status
+
+    async def respond(self, peer: Peer, replies: list[Reply]) -> None:
+        replies[0].fail(self._status)
+        await self.send(peer, replies)
+
+
 class Negotiates(FakeServer):
-    """Answers NEGOTIATE with `changes` applied to the honest answer, and confirms nothing of it later."""
+    """Answers NEGOTIATE with `changes` applied to the honest answer."""
 
     def __init__(self, changes: dict[str, int], **options: Unpack[ServerOptions]) -> None:
         super().__init__(**options)

@@ -127,7 +127,7 @@ class Reply:
 
     def interim(self, async_id: int) -> Reply:
         """The STATUS_PENDING that goes before this reply; it takes over the grant."""
-        pending = replace(self, async_id=async_id, signed=False)
+        pending = replace(self, async_id=async_id, signed=False, hash_into=None)
         pending.fail(ntstatus.STATUS_PENDING)
         self.async_id = async_id
         self.charge = 0

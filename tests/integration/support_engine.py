@@ -117,4 +117,4 @@ async def assert_nothing_left(share: Share, server: SambaServer, credits: int) -
     assert statistics.credits == credits
     assert statistics.in_flight == 0
     opened = await trio.to_thread.run_sync(server.smbstatus, "-L")
-    assert "No locked files" in opened, opened
+    assert "Locked files" not in opened, opened

@@ -18,8 +18,6 @@ from engine import (
     NotADirectory,
     NotFound,
     NtStatusError,
-    ShareAccess,
-    SharingViolation,
 )
 from tests.integration.support_engine import (
     READ_WRITE,
@@ -127,11 +125,6 @@ async def test_rename_onto_a_file_that_is_open(samba: SambaServer, share_path: P
     async with connected(samba) as share, connected(samba) as other:
         await share.write_file(at("new"), b"new")
         await share.write_file(at("target"), b"old")
-        keeping = ShareAccess.READ | ShareAccess.WRITE
-        async with await other.open(at("target"), access=READ_WRITE, share_access=keeping) as file:
-            with pytest.raises((AccessDenied, SharingViolation)):
-                await share.rename(at("new"), at("target"), replace=True)
-            assert bytes(await file.read_at(0, 10)) == b"old"
         async with await other.open(at("target"), access=READ_WRITE) as file:
             await share.rename(at("new"), at("target"), replace=True)
             assert bytes(await file.read_at(0, 10)) == b"old"
@@ -226,7 +219,8 @@ async def test_listing_of_ten_thousand_entries_takes_three_round_trips(
 async def test_folder_that_changes_while_it_is_listed(samba: SambaServer, share_path: Path) -> None:
     """Names so long that the listing takes several replies."""
     stable, passing, new = (
-        [f"{kind}-{number:05}-{'x' * 200}" for number in range(2_000)] for kind in ("stable", "passing", "new")
+        [f"{kind}-{number:05}-{'x' * 200}" for number in range(1_500)]
+        for kind in ("stable", "passing", "new")
     )
     make_files(share_path, [name for pair in zip(stable, passing, strict=True) for name in pair])
     seen: list[str] = []

@@ -69,6 +69,21 @@ def wait_for_end(pid: int, seconds: float = 20.0) -> None:
         os.close(descriptor)
 
 
+def mount_in_background(samba: SambaServer, share_path: Path, folder: Path) -> None:
+    """What a user does; returns when the command does."""
+    options = f"port={samba.port},credentials={samba.credentials_file}"
+    done = subprocess.run(
+        [sys.executable, "-m", "smbmount", f"{samba.unc()}/{share_path.name}", folder, "-o", options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_background_returns_when_the_mount_answers(
     samba: SambaServer, share_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,23 +91,12 @@ def test_background_returns_when_the_mount_answers(
     samba.adopt(share_path)
     folder = tmp_path / "mountpoint"
     folder.mkdir()
-    options = f"port={samba.port},credentials={samba.credentials_file}"
-    source = f"{samba.unc()}/{share_path.name}"
     seconds = []
     for _ in range(3):
         started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "smbmount", source, folder, "-o", options],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        )
+        mount_in_background(samba, share_path, folder)
         seconds.append(time.monotonic() - started)
         try:
-            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
             assert (folder / "file").read_text() == "content"
             [daemon] = daemons_of(folder)
             assert os.getsid(daemon) == daemon
@@ -113,11 +117,11 @@ def test_signal_writes_everything_and_unmounts(
     mount: Mount, share_path: Path, number: signal.Signals
 ) -> None:
     content = os.urandom(3_000_000)
-    with (mount.path / "open").open("wb", buffering=0) as file:
-        file.write(content)
-        mount.signal(number)
-        assert mount.wait_exit() == 0
-        assert error_of(lambda: os.fstat(file.fileno())) in LOST | {0}
+    descriptor = os.open(mount.path / "open", os.O_CREAT | os.O_WRONLY)
+    os.write(descriptor, content)
+    mount.signal(number)
+    assert mount.wait_exit() == 0
+    assert error_of(lambda: os.close(descriptor)) == errno.ENOTCONN
     assert (share_path / "open").read_bytes() == content
     assert topmost_mount(str(mount.path)) is None
     assert os.listdir(mount.path) == []
@@ -147,27 +151,32 @@ def test_busy_mount_is_unmounted_lazily(mount: Mount, share_path: Path) -> None:
     assert (share_path / "open").read_bytes() == b"before, and after"
 
 
-def test_killed_daemon_leaves_enotconn_and_mounting_again_works(mount: Mount, share_path: Path) -> None:
+def test_killed_daemon_leaves_enotconn_and_mounting_again_works(
+    mount: Mount, samba: SambaServer, share_path: Path
+) -> None:
     (mount.path / "file").write_text("content")
     mount.signal(signal.SIGKILL)
     assert mount.wait_exit() == -signal.SIGKILL
     assert error_of(lambda: os.listdir(mount.path)) == errno.ENOTCONN
     assert error_of(lambda: (mount.path / "file").read_text()) == errno.ENOTCONN
-    mount.start()
-    assert (mount.path / "file").read_text() == "content"
+    mount_in_background(samba, share_path, mount.path)
+    try:
+        assert (mount.path / "file").read_text() == "content"
+    finally:
+        subprocess.run(["fusermount3", "-u", mount.path], check=True, timeout=20)
+    assert topmost_mount(str(mount.path)) is None
 
 
 def test_what_fsync_confirmed_survives_the_daemon(mount: Mount, share_path: Path) -> None:
     content = os.urandom(2_000_000)
-    with (mount.path / "file").open("wb", buffering=0) as file:
-        file.write(content)
-        os.fsync(file.fileno())
-        mount.signal(signal.SIGKILL)
-        assert mount.wait_exit() == -signal.SIGKILL
-        assert error_of(lambda: file.write(b"too late")) in LOST
+    descriptor = os.open(mount.path / "file", os.O_CREAT | os.O_WRONLY)
+    os.write(descriptor, content)
+    os.fsync(descriptor)
+    mount.signal(signal.SIGKILL)
+    assert mount.wait_exit() == -signal.SIGKILL
+    assert error_of(lambda: os.write(descriptor, b"too late")) in LOST
+    assert error_of(lambda: os.close(descriptor)) in LOST
     assert (share_path / "file").read_bytes() == content
-    mount.start()
-    assert (mount.path / "file").read_bytes() == content
 
 
 def test_refused_calls_never_end_the_mount(mount: Mount) -> None:

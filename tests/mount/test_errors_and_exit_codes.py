@@ -124,9 +124,7 @@ def test_guest_where_none_is_let_in(samba: SambaServer, folder: Path) -> None:
     check(log_on(samba, folder, "guest"), "STATUS_(LOGON_FAILURE|ACCESS_DENIED|ACCOUNT)")
 
 
-def test_guest_of_a_share_for_accounts(
-    samba_factory: SambaFactory, folder: Path
-) -> None:
+def test_guest_of_a_share_for_accounts(samba_factory: SambaFactory, folder: Path) -> None:
     server = samba_factory(global_options=GUEST_GLOBAL_OPTIONS)
     check(log_on(server, folder, "guest"), "STATUS_ACCESS_DENIED", "right to use the share")
 
@@ -156,7 +154,7 @@ def test_unknown_host(refused: Refused) -> None:
 
 def test_nobody_listens(refused: Refused) -> None:
     line = refused(MOUNT_FAILED, f"//{UNUSED_ADDRESS}:1/data")
-    check(line, f"//{UNUSED_ADDRESS}", "refused")
+    check(line, f"//{UNUSED_ADDRESS}", "nothing listens on TCP port 1", "check")
 
 
 def test_protocols_that_do_not_meet(samba_factory: SambaFactory, folder: Path) -> None:
@@ -183,7 +181,7 @@ def listener() -> Iterator[socket.socket]:
 
 def test_server_that_never_answers(refused: Refused, listener: socket.socket) -> None:
     line = refused(MOUNT_FAILED, f"//127.0.0.1:{listener.getsockname()[1]}/data", "timeout=1")
-    check(line, "did not answer within 1 s", "timeout=")
+    check(line, "did not answer within 1 s", "check")
 
 
 def test_server_that_speaks_something_else(refused: Refused, listener: socket.socket) -> None:

@@ -140,20 +140,19 @@ class Conversation:
 
 
 class Shell(Conversation):
-    """A bash that keeps its open files between the commands it is given."""
+    """A bash that keeps its open files between the commands it is given; the first that fails ends it."""
 
     _END: Final = "--end-of-answer--"
 
     def __init__(self, cwd: Path) -> None:
-        super().__init__("bash", "--norc", cwd=cwd)
+        super().__init__("bash", "--norc", "-eu", cwd=cwd)
 
     def __call__(self, command: str) -> str:
-        """Run a command, which has to succeed, and return its output without the last line end."""
-        self.say(f"{command}\necho; echo {self._END} $?")
+        """Run commands, which have to succeed, and return their output without the last line end."""
+        self.say(f"{command}\necho; echo {self._END}")
         lines = []
-        while not (line := self.hear()).startswith(self._END):
+        while (line := self.hear()) != self._END:
             lines.append(line)
-        assert line == f"{self._END} 0", f"{command!r}: {line}\n" + "\n".join(lines)
         return "\n".join(lines).strip("\n")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.mounting import Mount
 from tests.support.samba import SambaServer
-from tests.support.tools import Place
+from tests.support.tools import Place, wait_until
 
 
 def _mount(samba: SambaServer, factory: pytest.TempPathFactory, name: str) -> Iterator[Mount]:
@@ -45,6 +45,7 @@ def place(module_mount: Mount, samba: SambaServer) -> Iterator[Place]:
 def elsewhere(place: Place, other_module_mount: Mount) -> Iterator[Place]:
     """The same folder as `place`, seen by the second mount."""
     seen = Place(other_module_mount, other_module_mount.path / place.path.name, place.server_path)
+    wait_until(seen.path.exists, "the second mount sees the test's folder")
     yield seen
     seen.check()
 

@@ -1,14 +1,14 @@
 """Two mounts of one share, and the server's own folder as a third party: who sees what, and when.
 
-Attributes and names are believed for `actimeo`, one second by default; a file's content is asked for
-anew at each open.
+Attributes, names and the absence of names are believed for `actimeo`, one second by default; a file's
+content is asked for anew at each open.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +22,12 @@ IN_TIME: Final = ACTIMEO + 1.5
 
 
 @pytest.fixture(params=["mount", "server"])
-def other(request: pytest.FixtureRequest, place: Place, elsewhere: Place) -> Path:
+def other(request: pytest.FixtureRequest, place: Place, elsewhere: Place) -> Iterator[Path]:
     """The folder as another party changes it: through the second mount, or on the server itself."""
-    return elsewhere.path if request.param == "mount" else place.server_path
+    # What root makes on the server shall be the mount's user's to write.
+    before = os.umask(0)
+    yield elsewhere.path if request.param == "mount" else place.server_path
+    os.umask(before)
 
 
 def _soon(condition: Callable[[], bool], what: str) -> None:
@@ -35,6 +38,7 @@ def test_content_is_seen_at_the_next_open(place: Place, other: Path) -> None:
     for number in range(20):
         text = f"version {number} " * (number * 500 + 1)
         (other / "f").write_text(text)
+        _soon((place.path / "f").exists, "the new file")
         assert (place.path / "f").read_text() == text, f"version {number}"
         assert (place.path / "f").stat().st_size == len(text)
 
@@ -42,6 +46,7 @@ def test_content_is_seen_at_the_next_open(place: Place, other: Path) -> None:
 def test_content_of_the_same_size_is_seen_at_the_next_open(place: Place, other: Path) -> None:
     for number in range(20):
         (other / "f").write_text(f"{number:09}" * 1000)
+        _soon((place.path / "f").exists, "the new file")
         assert (place.path / "f").read_text() == f"{number:09}" * 1000
 
 
@@ -49,6 +54,7 @@ def test_what_we_close_is_on_the_server(place: Place, other: Path) -> None:
     for number in range(20):
         content = noise(number * 100_000, str(number))
         (place.path / "f").write_bytes(content)
+        _soon((other / "f").exists, "the new file")
         assert (other / "f").read_bytes() == content
 
 
@@ -57,6 +63,7 @@ def test_taking_turns_in_one_file(place: Place, elsewhere: Place) -> None:
         for seen in (place, elsewhere):
             with (seen.path / "log").open("a") as file:
                 file.write(f"turn {turn} of {seen.mount.path.name}\n")
+            _soon((elsewhere.path / "log").exists, "the new file")
     lines = (place.path / "log").read_text().splitlines()
     assert len(lines) == len(set(lines)) == 20
     assert lines == (elsewhere.path / "log").read_text().splitlines()
@@ -98,6 +105,7 @@ def test_folders_come_and_go(place: Place, other: Path) -> None:
 def test_a_replaced_file_is_read_as_the_new_one(place: Place, other: Path) -> None:
     here = place.path
     (other / "f").write_text("old")
+    _soon((here / "f").exists, "the new file")
     assert (here / "f").read_text() == "old"
     with (here / "f").open() as held:
         (other / "f.new").write_text("brand new")
@@ -111,6 +119,7 @@ def test_a_name_that_vanished_gives_enoent_and_nothing_worse(place: Place, other
     here = place.path
     for name in ("open", "unlink", "rename", "stat"):
         (other / name).write_text(name)
+        _soon((here / name).exists, "the new file")
         assert (here / name).read_text() == name
         (other / name).unlink()
     with pytest.raises(FileNotFoundError):
@@ -168,6 +177,7 @@ def test_each_mount_reads_on_while_the_other_writes(place: Place, elsewhere: Pla
     """A reader with the file open sees what is appended elsewhere once its attributes expire."""
     log = elsewhere.path / "log"
     log.write_text("0\n")
+    _soon((place.path / "log").exists, "the new file")
     with Conversation("tail", "-n", "+1", "-s", "0.05", "-f", "log", cwd=place.path) as tail:
         assert tail.hear() == "0"
         for number in range(1, 4):
@@ -180,6 +190,7 @@ def test_a_file_that_is_open_here_may_be_renamed_and_deleted_there(place: Place,
     (place.path / "f").write_text("content\n")
     with Shell(place.path) as shell:
         shell("exec 3<> f")
+        _soon((elsewhere.path / "f").exists, "the new file")
         bash("mv f g", cwd=elsewhere.path)
         assert shell("cat <&3") == "content"
         shell("echo more >&3")

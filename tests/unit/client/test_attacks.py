@@ -17,6 +17,7 @@ from tests.fakes.server_behaviours import (
     AnswersAnotherCommand,
     AnswersInTheClear,
     ChangesContexts,
+    ChangesNegotiate,
     ChangesReplies,
     ChoosesUnofferedCipher,
     DowngradesDialect,
@@ -25,6 +26,7 @@ from tests.fakes.server_behaviours import (
     MakesGuest,
     Negotiates,
     OmitsSignature,
+    RefusesNegotiation,
     RepeatsReplies,
     SendsUnknownMessageIds,
     TruncatesReplies,
@@ -98,13 +100,9 @@ def test_3_2_5_2_sizes_that_are_too_small() -> None:
 
 
 def test_a_refused_negotiation_is_told_in_plain_words() -> None:
-    class Refuses(FakeServer):
-        async def respond(self, peer, replies):  # type: ignore[no-untyped-def]
-            replies[0].fail(ntstatus.STATUS_NOT_SUPPORTED)
-            await self.send(peer, replies)
-
+    server = RefusesNegotiation(ntstatus.STATUS_NOT_SUPPORTED)
     config = engine.ConnectConfig(min_dialect=D.SMB_3_0, max_dialect=D.SMB_3_0_2)
-    refused(Refuses(), engine.NotSupported, r"protocol version \(3\.0 to 3\.0\.2 allowed", config)
+    refused(server, engine.NotSupported, r"protocol version \(3\.0 to 3\.0\.2 allowed", config)
 
 
 @pytest.mark.parametrize("dialect", [D.SMB_2_0_2, D.SMB_2_1, D.SMB_3_0, D.SMB_3_0_2])
@@ -138,7 +136,8 @@ def test_3_2_5_14_12_a_server_that_refuses_to_confirm_is_an_attacker() -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [ntstatus.STATUS_FILE_CLOSED, ntstatus.STATUS_INVALID_DEVICE_REQUEST, ntstatus.STATUS_NOT_SUPPORTED]
+    "status",
+    [ntstatus.STATUS_FILE_CLOSED, ntstatus.STATUS_INVALID_DEVICE_REQUEST, ntstatus.STATUS_NOT_SUPPORTED],
 )
 def test_3_2_5_14_12_an_old_server_that_knows_no_validation_is_taken(status: int) -> None:
     async def main() -> None:
@@ -174,17 +173,13 @@ def test_3_2_5_3_a_log_on_with_3_1_1_whose_last_reply_is_not_signed(signing: boo
     refused(server, engine.RemoteProtocolError, "not signed", engine.ConnectConfig(signing=signing))
 
 
-@pytest.mark.parametrize("offset", [4, 70, 76, 100])
-def test_preauthentication_finds_any_change_of_the_negotiation(offset: int) -> None:
-    """MessageId and CreditCharge aside, no byte of NEGOTIATE may be changed on the way."""
-
-    class ChangesNegotiate(ChangesReplies):
-        async def write(self, peer, data):  # type: ignore[no-untyped-def]
-            await super().write(peer, data)
-            self.armed = False
-
-    server = ChangesNegotiate(offset + 12 if offset == 4 else offset, b"\x01\x01")
-    refused(server, engine.SmbError, "")
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(66, b"\x01"), (72, b"\xff"), (88, b"\x04\x01"), (101, b"\x77"), (104, b"\x01"), (112, b"\x01")],
+    ids=["security mode", "server guid", "capabilities", "max write size", "system time", "start time"],
+)
+def test_the_preauthentication_hash_finds_any_change_of_the_negotiation(offset: int, value: bytes) -> None:
+    refused(ChangesNegotiate(offset, value), engine.RemoteProtocolError, "the log-on was altered")
 
 
 def test_encryption_is_demanded_of_a_server_that_has_none() -> None:

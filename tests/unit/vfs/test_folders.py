@@ -190,7 +190,7 @@ async def test_symbolic_links_are_listed_as_such_and_read_together() -> None:
 
 @virtual_time
 async def test_a_file_being_written_keeps_its_size_in_a_listing() -> None:
-    async with mounted() as (share, fs):
+    async with mounted() as (_share, fs):
         handle, _ = await create(fs, "a")
         await fs.files.write(handle, 0, b"12345")
         listed = await list_folder(fs)

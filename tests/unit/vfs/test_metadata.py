@@ -117,7 +117,7 @@ async def test_without_attribute_caching_every_question_is_asked() -> None:
 
 @virtual_time
 async def test_a_folders_times_are_asked_for_after_a_change_in_it() -> None:
-    async with mounted() as (share, fs):
+    async with mounted() as (_share, fs):
         before = await fs.metadata.getattr(ROOT)
         await fs.names.mkdir(ROOT, b"d")
         after = await fs.metadata.getattr(ROOT)
@@ -209,9 +209,9 @@ async def test_statfs_answers_while_the_server_is_silent() -> None:
         first = await fs.metadata.statfs()
         await trio.sleep(6)
         with share.hold("volume_size"):
-            with trio.fail_after(2):
-                assert await fs.metadata.statfs() == first
-                assert await fs.metadata.statfs() == first
+            with trio.fail_after(1):
+                for _ in range(10):
+                    assert await fs.metadata.statfs() == first
             assert share.count() == 2
 
 
@@ -258,7 +258,8 @@ async def test_files_without_extended_attributes_cost_nothing() -> None:
 @virtual_time
 async def test_other_namespaces_do_not_exist_and_cost_nothing(name: bytes) -> None:
     async with mounted() as (share, fs):
-        for call in (fs.xattrs.get(ROOT, name), fs.xattrs.set(ROOT, name, b"1"), fs.xattrs.remove(ROOT, name)):
+        xattrs = fs.xattrs
+        for call in (xattrs.get(ROOT, name), xattrs.set(ROOT, name, b"1"), xattrs.remove(ROOT, name)):
             with refused(errno.EOPNOTSUPP):
                 await call
         assert share.count() == 0
