@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -23,6 +24,18 @@ from engine.proto.inflight import Reply, SessionState
 from engine.proto.negotiation import Negotiated
 from engine.wire.constants import Dialect, HeaderFlags, SessionFlags
 from engine.wire.session import LogoffRequest, SessionSetupRequest, SessionSetupResponse
+
+_UNREADABLE: Final = (
+    SpnegoError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    StopIteration,
+    struct.error,
+)
+"""What the authentication library lets out when it is given bytes that a hostile server made up."""
 
 _MAX_LEGS: Final = 10
 """NTLM takes two; a server that never finishes is cut off."""
@@ -97,13 +110,11 @@ class _Ntlm:
     def step(self, token: bytes | None) -> bytes | None:
         try:
             return self._context.step(token or None)
-        except SpnegoError as error:
+        except _UNREADABLE as error:
             raise AuthError(f"the server's log-on messages make no sense: {error}") from error
-        except ValueError as error:
-            raise AuthError("the server's log-on messages cannot be read") from error
 
     def session_key(self) -> bytes:
-        return self._context.session_key
+        return self._context.session_key if self._context.complete else b""
 
 
 class _Anonymous:

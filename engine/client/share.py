@@ -281,35 +281,36 @@ class Share:
     async def read_file(self, path: str, max_length: int) -> bytes:
         """The first `max_length` bytes of a file (one round trip, up to `max_read` and if credits allow)."""
         if max_length > min(self.max_read, self._tree.connection.room_beside(2)):
-            async with await self.open(path, options=CreateOptions.NON_DIRECTORY_FILE) as file:
-                return bytes(await file.read_at(0, max_length))
+            return await self._read_in_parts(path, max_length)
         create = CreateRequest(
             desired_access=Access.READ_DATA | _ATTRIBUTES,
             create_options=CreateOptions.NON_DIRECTORY_FILE,
             name=path,
         )
         read = ReadRequest(length=max_length, offset=0, file_id=FILE_ID_RELATED)
-        _, reply, _ = await self._tree.exchange(
+        created, reply, _ = await self._tree.exchange(
             create, read, _CLOSE, what=f"read {path}", passes=(ntstatus.STATUS_END_OF_FILE,)
         )
         if reply.header.status == ntstatus.STATUS_END_OF_FILE:
             return b""
-        return bytes(ReadResponse.decode_untrusted(reply.message).data[:max_length])
+        data = bytes(ReadResponse.decode_untrusted(reply.message).data[:max_length])
+        size = CreateResponse.decode_untrusted(created.message).end_of_file
+        return data if len(data) >= min(size, max_length) else await self._read_in_parts(path, max_length)
+
+    async def _read_in_parts(self, path: str, max_length: int) -> bytes:
+        async with await self.open(path, options=CreateOptions.NON_DIRECTORY_FILE) as file:
+            return bytes(await file.read_at(0, max_length))
 
     async def write_file(
         self, path: str, data: Buffer, *, disposition: Disposition = Disposition.CREATE
     ) -> FileStat:
         """Make a file with this content (one round trip, up to `max_write` bytes and if credits allow)."""
-        kind = CreateOptions.NON_DIRECTORY_FILE
         if len(data) > min(self.max_write, self._tree.connection.room_beside(3)):
-            access = Access.WRITE_DATA
-            async with await self.open(path, access=access, disposition=disposition, options=kind) as file:
-                await file.write_at(0, data)
-                return await file.close_and_stat()
+            return await self._write_in_parts(path, data, disposition, 0)
         create = CreateRequest(
             desired_access=Access.WRITE_DATA | _ATTRIBUTES,
             create_disposition=disposition,
-            create_options=kind,
+            create_options=CreateOptions.NON_DIRECTORY_FILE,
             name=path,
         )
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
@@ -317,9 +318,19 @@ class Share:
             create, write, _QUERY_ALL, _CLOSE_TELLING, what=f"write {path}"
         )
         count = WriteResponse.decode_untrusted(written.message).count
-        if count != len(data):
-            raise RemoteProtocolError(f"the server took {count} of the {len(data)} bytes of {path}")
+        if count > len(data):
+            raise RemoteProtocolError(f"the server says it took {count} of the {len(data)} bytes of {path}")
+        if count < len(data):
+            return await self._write_in_parts(path, data, Disposition.OPEN, count)
         return stat_at_close(_decode_all(queried), CloseResponse.decode_untrusted(closed.message))
+
+    async def _write_in_parts(
+        self, path: str, data: Buffer, disposition: Disposition, done: int
+    ) -> FileStat:
+        kind, access = CreateOptions.NON_DIRECTORY_FILE, Access.WRITE_DATA
+        async with await self.open(path, access=access, disposition=disposition, options=kind) as file:
+            await file.write_at(done, memoryview(data)[done:])
+            return await file.close_and_stat()
 
     async def copy(self, source: str, target: str, *, replace: bool = False) -> int:
         """Copy a file's data on the server itself; returns its size in bytes.

@@ -168,6 +168,9 @@ class Core:
         `PosixError` ESTALE if it has no name any more, and no open handle.
         """
         while True:
+            await inode.wait_for_closes()
+            if inode.validity(self.now()):
+                return
             if inode.writes is not None and inode.is_dirty:
                 await inode.writes.drain()
             asked, asked_at = self.inodes.tick, self.now()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
+
+import trio
 
 from engine import Access, AccessDenied, CreateOptions, Disposition, FileAttributes, SmbError
 
@@ -168,7 +172,7 @@ class Files:
         reported first. Files open with O_APPEND are written at their end as known here."""
         handle = self._core.files[number]
         inode = handle.inode
-        handle.raise_error()
+        await self._report(handle)
         if not handle.writable:
             raise PosixError(errno.EBADF)
         if handle.append and not inode.is_dirty and inode.fresh_until <= self._core.now():
@@ -182,7 +186,7 @@ class Files:
         if inode.writes is None:
             inode.writes = self._new_writes(inode)
         await inode.writes.wait_for_room(len(data))
-        handle.raise_error()
+        await self._report(handle)
         inode.writes.add(handle, inode.stat.size if handle.append else offset, data)
         self._wrote(handle, (inode.stat.size if handle.append else offset) + len(data))
         return len(data)
@@ -254,11 +258,27 @@ class Files:
     async def release(self, number: int) -> None:
         """The last close of an open file. Nobody hears of errors any more, so they are logged."""
         handle = self._core.files.remove(number)
+        with _closing(handle):
+            try:
+                await self._settle(handle)
+            except (SmbError, OSError) as exc:
+                log.error("data written to %r is lost: %s", handle.inode, exc)
+            await self._close(handle)
+
+    async def _close(self, handle: FileHandle) -> None:
+        """Close the server's handle; of a file that was written the attributes are final only then."""
+        inode = handle.inode
+        if not handle.wrote or inode.unlinked:
+            handle.file.close_later()
+            return
+        core = self._core
+        asked, asked_at = core.inodes.tick, core.now()
         try:
-            await self._settle(handle)
-        except (SmbError, OSError) as exc:
-            log.error("data written to %r is lost: %s", handle.inode, exc)
-        handle.file.close_later()
+            stat = await handle.file.close_and_stat()
+        except SmbError as exc:
+            log.debug("%r may not be closed: %s", inode, exc)
+        else:
+            inode.update(stat, asked, asked_at + core.time_to_live(FILE))
 
     async def _settle(self, handle: FileHandle) -> None:
         """Have nothing under way for an open file any more; raises an error that was not reported."""
@@ -287,6 +307,12 @@ class Files:
         if errors:
             raise errors[0]
 
+    async def _report(self, handle: FileHandle) -> None:
+        """Raise the error of an open file, if there is one, for all that it has written so far."""
+        if handle.failed:
+            await self._drain(handle.inode)
+        handle.raise_error()
+
     async def _drain(self, inode: Inode) -> None:
         if inode.writes is not None and inode.is_dirty:
             await inode.writes.drain()
@@ -295,6 +321,21 @@ class Files:
         for handle in inode.handles:
             if handle.readahead is not None:
                 handle.readahead.drop()
+
+
+@contextmanager
+def _closing(handle: FileHandle) -> Iterator[None]:
+    """While the block runs, whoever needs the times of a file that was written waits for it."""
+    if not handle.wrote:
+        yield
+        return
+    inode, closed = handle.inode, trio.Event()
+    inode.closing += (closed,)
+    try:
+        yield
+    finally:
+        inode.closing = tuple(event for event in inode.closing if event is not closed)
+        closed.set()
 
 
 def _access(flags: int) -> Access:

@@ -42,6 +42,11 @@ class FileHandle:
         if self._error is None:
             self._error = error
 
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error to report."""
+        return self._error is not None
+
     def take_error(self) -> SmbError | OSError | None:
         """The error to report now; it is reported once."""
         error, self._error = self._error, None

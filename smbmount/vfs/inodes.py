@@ -15,6 +15,8 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from engine import FileStat
 
 from .attributes import DIRECTORY
@@ -45,12 +47,14 @@ class Inode:
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
     server when all was written. `open_version` is what the kernel's page cache holds, if we know.
+    `closing` has an event for each file that wrote and whose close is under way.
     """
 
     __slots__ = (
         "changed",
         "children",
         "clean_size",
+        "closing",
         "directory_handles",
         "file_id",
         "fresh_until",
@@ -77,6 +81,7 @@ class Inode:
         self.stat = stat
         self.fresh_until = 0.0
         self.clean_size = stat.size
+        self.closing: tuple[trio.Event, ...] = ()
         self.changed = 0
         self.stale = False
         self.unlinked = False
@@ -144,6 +149,11 @@ class Inode:
         self.stat = stat
         self.clean_size = stat.size
         self.fresh_until = fresh_until
+
+    async def wait_for_closes(self) -> None:
+        """Return once no file that wrote is being closed: with its close a server sets the time of writing."""
+        while self.closing:
+            await self.closing[-1].wait()
 
     def ancestors(self) -> Iterator[Inode]:
         """The folder itself and all folders above it, through every name."""

@@ -73,7 +73,7 @@ class Metadata:
             await self._files.truncate(inode, changes.size, handle)
         attributes = None
         if changes.mode is not None and inode.kind == FILE:
-            if not inode.stale and not inode.validity(core.now()):
+            if inode.fresh_until <= core.now():
                 await core.refresh(inode)
             attributes = attributes_for_mode(inode.stat.attributes, changes.mode)
         access_ns = None if changes.access_ns is None else storable_ns(changes.access_ns)
@@ -88,6 +88,7 @@ class Metadata:
         """Set them after all data has gone, and through the open files that wrote: their later close
         would otherwise set the time of writing anew."""
         core = self._core
+        await inode.wait_for_closes()
         if inode.writes is not None and inode.is_dirty:
             await inode.writes.drain()
         handles = [handle for handle in inode.handles if handle.wrote]

@@ -32,6 +32,8 @@ class Namespace:
         core = self._core
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
+        if name in parent.children:
+            await parent.children[name].inode.wait_for_closes()
         dentry = self._known(parent, name, smb_name)
         if dentry is None and await self._directories.prime(parent):
             dentry = self._known(parent, name, smb_name)

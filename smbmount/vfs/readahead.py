@@ -141,10 +141,10 @@ class ReadAhead:
         """Begin a window at `offset` if the reader arrives there in sequence, and there is data."""
         if offset != self._expected or offset >= size:
             return False
-        if self._chunks and self._chunks[-1].end != offset:
+        if not self._chunks or self._chunks[-1].end != offset:
             self.drop()
+            self._grow_at = offset + length + 1
         self._budget.touch(self)
-        self._grow_at = offset + length + 1
         return self._append(offset, self._boundary(offset, max(length, FIRST_WINDOW), size))
 
     def _boundary(self, offset: int, length: int, size: int) -> int:

@@ -43,6 +43,9 @@ class RemoteFile(Protocol):
     async def close(self) -> None:
         """Close the handle."""
 
+    async def close_and_stat(self) -> FileStat:
+        """Close the handle; the attributes that the file then has."""
+
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""
 

@@ -68,7 +68,7 @@ class ExtendedAttributes:
             inode.expire()
 
     async def _stat(self, inode: Inode) -> FileStat:
-        if not inode.stale and not inode.validity(self._core.now()):
+        if inode.fresh_until <= self._core.now():
             await self._core.refresh(inode)
         return inode.stat
 

@@ -80,6 +80,8 @@ class FakeServer:
         self.share_type: int = ShareType.DISK
         self.takes_at_most: int | None = None
         """Bytes that one WRITE gets rid of."""
+        self.gives_at_most: int | None = None
+        """Bytes that one READ gets."""
         self.failure_spreads = False
         """Whether a failed part of a compound makes the parts after it fail, CLOSE included."""
         self.refusals: dict[Command, int] = {}
@@ -183,6 +185,10 @@ class FakeServer:
             return b"NTLMSSP\0\x02\0\0\0"
         context = self.acceptor()
         return context.step(token) or b""
+
+    def log_on_token(self, token: bytes) -> bytes:
+        """What a SESSION_SETUP reply carries."""
+        return token
 
     def grant(self, peer: Peer, reply: Reply) -> int:
         """Credits for `reply`: as asked for, as long as the client's total stays within `total_credits`."""

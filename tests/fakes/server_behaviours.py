@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
@@ -170,6 +171,21 @@ class TruncatesReplies(FakeServer):
     async def respond(self, peer: Peer, replies: list[Reply]) -> None:
         if self.armed:
             replies = [replace(reply, body=reply.body[: len(reply.body) // 2]) for reply in replies]
+        await self.send(peer, replies)
+
+
+class AnswersWith(FakeServer):
+    """Answers one command with this body, whatever was asked; what was asked is done all the same."""
+
+    def __init__(self, command: Command, body: bytes, **options: Unpack[ServerOptions]) -> None:
+        super().__init__(**options)
+        self._command = command
+        self._body = body
+
+    async def respond(self, peer: Peer, replies: list[Reply]) -> None:
+        for reply in replies:
+            if self.armed and reply.command is self._command and not reply.status:
+                reply.body = self._body
         await self.send(peer, replies)
 
 
@@ -378,6 +394,33 @@ class MakesGuest(FakeServer):
     def __init__(self, **options: Unpack[ServerOptions]) -> None:
         options["guest"] = True
         super().__init__(**options)
+
+
+class GarblesLogOn(FakeServer):
+    """Sends log-on messages with mistakes in them, the same ones for the same `seed`."""
+
+    def __init__(self, seed: int, **options: Unpack[ServerOptions]) -> None:
+        super().__init__(**options)
+        self._random = random.Random(seed)
+
+    def log_on_token(self, token: bytes) -> bytes:
+        garbled = bytearray(token)
+        for _ in range(self._random.randint(1, 3)):
+            garbled[self._random.randrange(len(garbled))] = self._random.randrange(256)
+        return bytes(garbled[: self._random.randint(len(garbled) // 2, 2 * len(garbled))])
+
+
+class AnswersLogOnWith(FakeServer):
+    """Gives every log-on message the same status, whatever is in it."""
+
+    def __init__(self, status: int, **options: Unpack[ServerOptions]) -> None:
+        super().__init__(**options)
+        self._status = status
+
+    async def respond(self, peer: Peer, replies: list[Reply]) -> None:
+        if replies[0].command is Command.SESSION_SETUP:
+            replies[0].status = self._status
+        await self.send(peer, replies)
 
 
 class HostileNames(FakeServer):

@@ -17,7 +17,7 @@ from engine.crypto.signing import Signer, make_signer
 from engine.proto.inflight import Request
 from engine.proto.machine import payload_size
 from engine.wire.constants import Command, Dialect, HeaderFlags, SessionFlags
-from engine.wire.create import CloseRequest, CloseResponse, CreateRequest
+from engine.wire.create import CloseRequest, CreateRequest
 from engine.wire.error import ErrorResponse
 from engine.wire.header import Header, split_compound_untrusted
 from engine.wire.io import (
@@ -280,7 +280,7 @@ class Peer:
         elif session.context is not None:
             flags = self._protect(session, session.context.session_key)
             reply.signed = session.signer is not None
-        reply.body = SessionSetupResponse(flags, answer).encode()
+        reply.body = SessionSetupResponse(flags, self.server.log_on_token(answer)).encode()
 
     def _protect(self, session: ServerSession, key: bytes) -> int:
         server = self.server
@@ -310,13 +310,13 @@ class Peer:
                 self._current = created.file_id
                 return created
             case CloseRequest():
-                tree.close(self._file(request.file_id))
-                return CloseResponse()
+                return tree.close(replace(request, file_id=self._file(request.file_id)))
             case FlushRequest():
                 tree.opened(self._file(request.file_id))
                 return FlushResponse()
             case ReadRequest():
-                return ReadResponse(tree.read(self._file(request.file_id), request.offset, request.length))
+                content = tree.read(self._file(request.file_id), request.offset, request.length)
+                return ReadResponse(content[: self.server.gives_at_most])
             case WriteRequest():
                 data = bytes(request.data)[: self.server.takes_at_most]
                 return WriteResponse(tree.write(self._file(request.file_id), request.offset, data))

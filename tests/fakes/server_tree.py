@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from engine import ntstatus
 from engine.wire.constants import (
+    CloseFlags,
     CreateAction,
     CreateOptions,
     Disposition,
@@ -16,7 +17,7 @@ from engine.wire.constants import (
     InfoType,
     LockFlags,
 )
-from engine.wire.create import CreateRequest, CreateResponse
+from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
 from engine.wire.fscc import FileAllInformation, FileBasicInformation, FileInformationClass
 from engine.wire.fscc_directory import DirectoryRecord, encode_directory
 from engine.wire.fscc_set import (
@@ -174,12 +175,24 @@ class MemoryTree:
             raise Refused(ntstatus.STATUS_FILE_IS_A_DIRECTORY)
         return CreateAction.OVERWRITTEN if disposition in _EMPTIES else CreateAction.OPENED
 
-    def close(self, file_id: FileId) -> None:
+    def close(self, request: CloseRequest) -> CloseResponse:
         """[MS-SMB2] 3.3.5.10."""
-        closed = self.opened(file_id)
-        del self.opens[file_id]
+        closed = self.opened(request.file_id)
+        del self.opens[request.file_id]
         if closed.delete_on_close:
             closed.parent.children.pop(closed.node.name.casefold(), None)
+        if not request.flags & CloseFlags.POSTQUERY_ATTRIB:
+            return CloseResponse()
+        return CloseResponse(
+            flags=CloseFlags.POSTQUERY_ATTRIB,
+            creation_time=SOME_TIME,
+            last_access_time=SOME_TIME,
+            last_write_time=closed.node.write_time,
+            change_time=SOME_TIME,
+            allocation_size=len(closed.node.data),
+            end_of_file=len(closed.node.data),
+            file_attributes=closed.node.attributes,
+        )
 
     def read(self, file_id: FileId, offset: int, length: int) -> bytes:
         """[MS-SMB2] 3.3.5.12."""

@@ -136,6 +136,13 @@ class FakeFile:
         await self._share.enter("close", self.path)
         self.close_later()
 
+    async def close_and_stat(self) -> FileStat:
+        """Close, and tell the attributes. As servers do, it is this that sets the time of writing."""
+        await self._share.enter("close_and_stat", self.path)
+        self.node.written = self._share.tick()
+        self.close_later()
+        return self._share.stat_of(self.node, links=True)
+
     def close_later(self) -> None:
         """Close without waiting."""
         if not self.closed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -179,15 +180,16 @@ def test_new_files_change_their_folders_mtime(here: Path) -> None:
 
 
 @pytest.fixture
-def tmpfs(tmp_path: Path) -> Iterator[Path]:
+def tmpfs() -> Iterator[Path]:
     """A folder on a tmpfs, which stores times that no disk does."""
-    folder = tmp_path / "tmpfs"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="smbmount-tmpfs-"))
+    folder.chmod(0o755)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", folder], check=True, timeout=20)
     try:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True, timeout=20)
+        folder.rmdir()
 
 
 def test_server_whose_times_are_odd(

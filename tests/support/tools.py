@@ -244,23 +244,26 @@ def digest(path: Path) -> str:
 
 
 def make_tree(root: Path) -> None:
-    """Fill a new folder with what trees hold: sizes around every limit, old times, links, odd names."""
+    """Fill a new folder with what trees hold: sizes around every limit, old times, links, odd names.
+
+    Times are multiples of 100 ns, as SMB keeps them.
+    """
     sizes = [0, 1, 511, 4096, 4097, 65535, 65536, 65537, 200_000, 1_048_576, 1_048_577]
     for folder in ("", "src", "src/deep/er/still", "docs with blanks", "übergröße 🗂", "src/[glob]*?"):
         here = root / folder
         here.mkdir(parents=True, exist_ok=True)
         for index, size in enumerate(sizes[: 5 if folder else None]):
-            file = here / f"file {index}.bin"
-            file.write_bytes(noise(size, f"{folder}{index}"))
-            os.utime(file, ns=(1_000_000_000_123_456_700, 1_100_000_000_987_654_300 + index * 10**9))
+            (here / f"file {index}.bin").write_bytes(noise(size, f"{folder}{index}"))
     (root / "empty folder").mkdir()
-    (root / "a:b*c?d<e>f|g\"h").write_text("reserved on the wire\n")
+    (root / 'a:b*c?d<e>f|g"h').write_text("reserved on the wire\n")
     (root / "ends with a dot.").write_text("dot\n")
+    (root / "read-only").write_text("hands off\n")
+    for index, file in enumerate(path for path in sorted(root.rglob("*")) if path.is_file()):
+        os.utime(file, ns=(1_000_000_000_123_456_700, 1_100_000_000_987_654_300 + index * 10**9))
+    (root / "read-only").chmod(0o444)
     (root / "übergröße 🗂" / "link").symlink_to("../src/file 1.bin")
     (root / "dangling").symlink_to("src/nothing here")
     (root / "to a folder").symlink_to("src")
-    (root / "read-only").write_text("hands off\n")
-    (root / "read-only").chmod(0o444)
 
 
 def noise(size: int, seed: str) -> bytes:

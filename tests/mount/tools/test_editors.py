@@ -8,27 +8,14 @@ from typing import Final
 
 import pytest
 
-from tests.support.tools import Conversation, Place, Shell, background, bash, python_child
+from tests.support.tools import Place, Shell, background, bash, python_child, wait_until
 
 SAVES: Final = 60
-
-_SAVER: Final = """
-import os, sys
-name, saves = sys.argv[1], int(sys.argv[2])
-for number in range(1, saves + 1):
-    with open(f"{name}.new", "xb") as file:
-        file.write(b"%06d " % number * 3000)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(f"{name}.new", name)
-print("saved")
-"""
 
 _WATCHER: Final = """
 import sys
 name, saves = sys.argv[1], int(sys.argv[2])
-last = reads = 0
-print("watching")
+last = -1
 while last < saves:
     with open(name, "rb") as file:
         content = file.read()
@@ -36,24 +23,34 @@ while last < saves:
     number = int(content[:6])
     assert content == b"%06d " % number * 3000, "a mixture of versions"
     assert number >= last, f"version {number} after {last}"
+    if number > last:
+        print(number)
     last = number
-    reads += 1
-print(reads)
 """
 
 
+def _version(number: int) -> bytes:
+    return b"%06d " % number * 3000
+
+
 def _save_while_watching(saver_at: Path, watchers_at: list[Path]) -> None:
-    (saver_at / "document").write_bytes(b"%06d " % 0 * 3000)
+    """Save again as soon as all watchers, which read without a pause, have seen the last version."""
+    document, new = saver_at / "document", saver_at / "document.new"
+    document.write_bytes(_version(0))
+    for path in watchers_at:
+        wait_until((path / "document").exists, "the new file")
     watchers = [python_child(_WATCHER, "document", str(SAVES), cwd=at) for at in watchers_at]
-    saver: list[Conversation] = []
     with background(watchers):
+        for number in range(1, SAVES + 1):
+            for watcher in watchers:
+                assert int(watcher.hear()) == number - 1
+            with new.open("xb") as file:
+                file.write(_version(number))
+                file.flush()
+                os.fsync(file.fileno())
+            new.rename(document)
         for watcher in watchers:
-            assert watcher.hear() == "watching"
-        saver.append(python_child(_SAVER, "document", str(SAVES), cwd=saver_at))
-        with background(saver):
-            assert saver[0].finish() == "saved\n"
-        for watcher in watchers:
-            assert int(watcher.finish()) >= 1
+            assert int(watcher.finish()) == SAVES
     assert os.listdir(saver_at) == ["document"]
 
 

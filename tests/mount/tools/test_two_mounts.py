@@ -213,7 +213,6 @@ def test_git_sees_what_the_other_mount_commits(place: Place, elsewhere: Place, l
             log = bash('git -c safe.directory="*" log --format=%s', cwd=seen.path).splitlines()
             assert log[0] == name
             assert len(log) == number * 2 + (1 if seen is place else 2)
-            _soon(
-                lambda name=name: all((there.path / name).exists() for there in (place, elsewhere)),
-                "the new file, before the other's git looks at its folder",
-            )
+            for there in (place, elsewhere):
+                # git must not look at its folder before the new file is seen there.
+                _soon((there.path / name).exists, "the new file")

@@ -67,21 +67,26 @@ def test_errors_after_the_loss_do_not_share_a_traceback() -> None:
     trio.run(main)
 
 
-@pytest.mark.parametrize("count", range(9))
+async def write_and_delete(server: FakeServer) -> None:
+    """Ten frames go each way."""
+    async with engine.connect(server.unc, ACCOUNT) as share:
+        await share.stat("")
+        async with await share.open(
+            "a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE
+        ) as file:
+            await file.write_at(0, bytes(100))
+        await share.unlink("a")
+        await share.echo()
+
+
+@pytest.mark.parametrize("count", range(10))
 def test_the_connection_may_end_instead_of_any_reply(count: int) -> None:
     async def main() -> None:
         server = ClosesAfter(count)
         with trio.fail_after(DEADLINE):
             async with running(server):
                 with pytest.raises(engine.TransportError, match="closed the connection") as caught:
-                    async with engine.connect(server.unc, ACCOUNT) as share:
-                        await share.stat("")
-                        async with await share.open(
-                            "a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE
-                        ) as file:
-                            await file.write_at(0, bytes(100))
-                        await share.unlink("a")
-                        await share.echo()
+                    await write_and_delete(server)
                 assert caught.value.errno == errno.EHOSTDOWN
 
     trio.run(main)
@@ -164,16 +169,16 @@ def test_a_black_hole_is_found_by_echo_within_two_intervals() -> None:
 def test_a_quiet_server_that_answers_echo_is_kept() -> None:
     async def main() -> None:
         server = KeepsWaiting(Command.CREATE)
-        async with running(server):
-            async with (
-                engine.connect(server.unc, ACCOUNT, engine.ConnectConfig(echo_interval=10)) as share,
-                trio.open_nursery() as nursery,
-            ):
-                nursery.start_soon(share.stat, "")
-                await trio.sleep(105)
-                assert not share.is_lost
-                assert server.received.count(Command.ECHO) == 10
-                await server.release()
+        async with (
+            running(server),
+            engine.connect(server.unc, ACCOUNT, engine.ConnectConfig(echo_interval=10)) as share,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(share.stat, "")
+            await trio.sleep(105)
+            assert not share.is_lost
+            assert server.received.count(Command.ECHO) == 10
+            await server.release()
 
     trio.run(main, clock=MockClock(autojump_threshold=_QUIET))
 
@@ -181,14 +186,16 @@ def test_a_quiet_server_that_answers_echo_is_kept() -> None:
 def test_a_loss_during_echo_is_left_to_whoever_uses_the_share() -> None:
     async def main() -> None:
         server = NeverAnswers(Command.ECHO)
-        async with running(server):
-            async with engine.connect(server.unc, ACCOUNT, engine.ConnectConfig(echo_interval=10)) as share:
-                await server.until(lambda: len(server.held) == 1)
-                server.hang_up()
-                await share.wait_lost()
-                await trio.sleep(30)
-                with pytest.raises(engine.TransportError):
-                    await share.echo()
+        async with (
+            running(server),
+            engine.connect(server.unc, ACCOUNT, engine.ConnectConfig(echo_interval=10)) as share,
+        ):
+            await server.until(lambda: len(server.held) == 1)
+            server.hang_up()
+            await share.wait_lost()
+            await trio.sleep(30)
+            with pytest.raises(engine.TransportError):
+                await share.echo()
 
     trio.run(main, clock=MockClock(autojump_threshold=_QUIET))
 
@@ -196,12 +203,14 @@ def test_a_loss_during_echo_is_left_to_whoever_uses_the_share() -> None:
 def test_nothing_times_out_while_bytes_flow() -> None:
     async def main() -> None:
         server = Trickles(20, seconds=4, armed=False)
-        async with running(server):
-            async with engine.connect(server.unc, ACCOUNT, engine.ConnectConfig(echo_interval=10)) as share:
-                server.armed = True
-                began = trio.current_time()
-                assert (await share.stat("")).is_directory
-                assert trio.current_time() - began > 40
-                server.armed = False
+        async with (
+            running(server),
+            engine.connect(server.unc, ACCOUNT, engine.ConnectConfig(echo_interval=10)) as share,
+        ):
+            server.armed = True
+            began = trio.current_time()
+            assert (await share.stat("")).is_directory
+            assert trio.current_time() - began > 40
+            server.armed = False
 
     trio.run(main, clock=MockClock(autojump_threshold=_QUIET))

@@ -75,6 +75,15 @@ async def test_a_file_read_from_front_to_back_is_fetched_ahead_and_only_once() -
 
 
 @virtual_time
+async def test_the_window_grows_under_reads_as_large_as_a_chunk() -> None:
+    async with bench(40 * MIB) as b:
+        for position in range(0, 40 * MIB, MIB):
+            assert await b.read(position, MIB) == b.content[position : position + MIB]
+        assert sum(int(str(length)) for _, length in b.fetched()) == len(b.content)
+        assert b.share.most_in_flight >= 8
+
+
+@virtual_time
 async def test_full_speed_has_the_whole_window_in_flight() -> None:
     async with bench(80 * MIB) as b:
         for position in range(0, 12 * MIB, 128 * KIB):

@@ -1,0 +1,316 @@
+"""Frames over sockets: in pieces, merged, too long, sent in parts."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncGenerator, Callable
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import engine
+from engine.client.buffers import BufferPool
+from engine.client.transport import FRAME_LIMIT_UNNEGOTIATED, Transport, open_transport
+from tests.fakes.server import FakeServer, running
+from tests.fakes.server_behaviours import MergesFrames, OverlongFrame, SplitsBytewise
+from tests.unit.client.support import ACCOUNT, DEADLINE, connected, settled
+
+
+@contextlib.asynccontextmanager
+async def pair() -> AsyncGenerator[tuple[Transport, trio.socket.SocketType], None]:
+    """A transport with small socket buffers, and the other end."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ours.setblocking(False)
+    other = trio.socket.from_stdlib_socket(theirs)
+    transport = Transport(ours, BufferPool())
+    with trio.fail_after(DEADLINE):
+        try:
+            yield transport, other
+        finally:
+            transport.close()
+            other.close()
+
+
+def framed(*datas: bytes) -> bytes:
+    return b"".join(len(data).to_bytes(4, "big") + data for data in datas)
+
+
+async def receive(transport: Transport) -> bytes:
+    buffer, length = await transport.receive()
+    assert len(buffer) >= length + 16, "room for the tag of an encrypted frame"
+    return bytes(buffer[:length])
+
+
+async def drain(other: trio.socket.SocketType, size: int) -> bytes:
+    found = bytearray()
+    while len(found) < size:
+        found += await other.recv(1000)
+    return bytes(found)
+
+
+def test_frames_that_the_socket_does_not_take_at_once_are_sent_in_parts() -> None:
+    async def main() -> None:
+        sent = [[bytes([number]) * 70, bytes([number + 100]) * 50_000, b"", b"end"] for number in range(30)]
+        wire = framed(*[b"".join(buffers) for buffers in sent])
+        async with pair() as (transport, other), trio.open_nursery() as nursery:
+            nursery.start_soon(transport.run_writer)
+            for buffers in sent:
+                transport.send(buffers)
+            assert await drain(other, len(wire)) == wire
+            transport.send([b"once more"])
+            assert await drain(other, 13) == framed(b"once more")
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_many_small_buffers_wait_in_one_queue() -> None:
+    async def main() -> None:
+        async with pair() as (transport, other), trio.open_nursery() as nursery:
+            transport.send([bytes(100_000)])
+            for number in range(500):
+                transport.send([bytes([number % 256])])
+            nursery.start_soon(transport.run_writer)
+            wire = framed(bytes(100_000), *[bytes([number % 256]) for number in range(500)])
+            assert await drain(other, len(wire)) == wire
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_what_was_not_sent_is_forgotten_when_the_connection_is_closed() -> None:
+    async def main() -> None:
+        async with pair() as (transport, _), trio.open_nursery() as nursery:
+            transport.send([bytes(100_000)])
+            transport.close()
+            nursery.start_soon(transport.run_writer)
+            await wait_all_tasks_blocked()
+            with pytest.raises(engine.TransportError, match="is closed"):
+                transport.send([b"x"])
+            transport.close()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_a_peer_that_is_gone_while_we_send() -> None:
+    async def main() -> None:
+        async with pair() as (transport, other):
+            transport.send([bytes(100_000)])
+            other.close()
+            with pytest.raises(engine.TransportError) as caught:
+                await transport.run_writer()
+            assert caught.value.errno == errno.EHOSTDOWN
+            with pytest.raises(engine.TransportError):
+                await transport.receive()
+
+    trio.run(main)
+
+
+def test_closing_wakes_who_waits_to_send_or_to_receive() -> None:
+    async def main() -> None:
+        woken: list[str] = []
+
+        async def wait(name: str, call: Callable[[], object]) -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await call()  # type: ignore[misc]
+            woken.append(name)
+
+        async with pair() as (transport, _), trio.open_nursery() as nursery:
+            transport.send([bytes(100_000)])
+            nursery.start_soon(wait, "writer", transport.run_writer)
+            nursery.start_soon(wait, "reader", transport.receive)
+            await wait_all_tasks_blocked()
+            transport.close()
+        assert sorted(woken) == ["reader", "writer"]
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 1000, 70_000])
+def test_frames_come_out_as_they_went_in_however_they_are_cut(size: int) -> None:
+    datas = [b"", b"a", bytes(64), b"z" * (65536 if size > 5 else 700), b"end"]
+    wire = framed(*datas)
+
+    async def main() -> None:
+        async with pair() as (transport, other), trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                for start in range(0, len(wire), size):
+                    chunk = wire[start : start + size]
+                    while chunk:
+                        chunk = chunk[await other.send(chunk) :]
+
+            nursery.start_soon(send)
+            for data in datas:
+                assert await receive(transport) == data
+
+    trio.run(main)
+
+
+def test_frames_that_came_together_are_taken_without_waiting() -> None:
+    async def main() -> None:
+        async with pair() as (transport, other):
+            await other.send(framed(b"one", b"two", b"three"))
+            assert await receive(transport) == b"one"
+            assert transport.has_staged
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                assert await receive(transport) == b"two"
+                assert await receive(transport) == b"three"
+            assert not transport.has_staged
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("cut", [0, 2, 4, 10])
+def test_the_end_of_the_stream_is_the_end_of_the_connection(cut: int) -> None:
+    async def main() -> None:
+        async with pair() as (transport, other):
+            await other.send(framed(b"0123456789")[:cut])
+            other.close()
+            with pytest.raises(engine.TransportError, match="closed the connection"):
+                await transport.receive()
+
+    trio.run(main)
+
+
+def test_a_frame_beyond_the_limit_is_refused_before_anything_is_allocated() -> None:
+    class NoPool(BufferPool):
+        def allocate(self, size: int) -> memoryview:
+            pytest.fail(f"{size} bytes were allocated")
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            transport = Transport(ours, NoPool())
+            theirs.sendall((FRAME_LIMIT_UNNEGOTIATED + 1).to_bytes(4, "big"))
+            with pytest.raises(engine.RemoteProtocolError, match="frame of 65537 bytes"):
+                await transport.receive()
+            transport.close()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("size", [65537, 0x01000000, 0xFFFFFFFF])
+def test_3_2_5_an_overlong_frame_before_negotiation(size: int) -> None:
+    async def main() -> None:
+        server = OverlongFrame(size)
+        with trio.fail_after(DEADLINE):
+            async with running(server):
+                with pytest.raises(engine.RemoteProtocolError, match="frame of"):
+                    async with engine.connect(server.unc, ACCOUNT):
+                        pytest.fail("connected")
+
+    trio.run(main)
+
+
+def test_3_2_5_an_overlong_frame_after_negotiation() -> None:
+    async def main() -> None:
+        server = OverlongFrame((1 << 20) + (256 << 10), armed=False)
+        async with connected(server) as share:
+            server.armed = True
+            with pytest.raises(engine.RemoteProtocolError, match="frame of"):
+                await share.echo()
+
+    trio.run(main)
+
+
+def test_the_fullest_listing_is_within_the_limit() -> None:
+    async def main() -> None:
+        server = FakeServer(dialect=engine.Dialect.SMB_2_0_2)
+        # With "." and "..", 585 entries of 112 bytes each fill 65,520 of a reply's 65,536 bytes.
+        names = [f"{number:04}" for number in range(2000)]
+        for name in names:
+            server.tree.add_file(name)
+        async with connected(server) as share:
+            async with contextlib.aclosing(share.scandir("")) as batches:
+                found = [entry.name async for batch in batches for entry in batch]
+            assert found == names
+            await settled(server, share)
+
+    trio.run(main)
+
+
+def test_everything_works_one_byte_at_a_time() -> None:
+    async def main() -> None:
+        server = SplitsBytewise(encrypts=True)
+        async with connected(server) as share:
+            await share.mkdir("dir")
+            await share.write_file("dir\\a", b"abc")
+            assert await share.read_file("dir\\a", 10) == b"abc"
+            await settled(server, share)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_replies_that_come_in_one_piece(seal: bool) -> None:
+    async def main() -> None:
+        server = MergesFrames(6, armed=False)
+        for name in "abcdef":
+            server.tree.add_file(name, name.encode() * 50_000)
+        async with connected(server, engine.ConnectConfig(seal=seal)) as share:
+            server.armed = True
+            found: dict[str, bytes] = {}
+
+            async def read(name: str) -> None:
+                found[name] = await share.read_file(name, 50_000)
+
+            async with trio.open_nursery() as nursery:
+                for name in "abcdef":
+                    nursery.start_soon(read, name)
+            assert found == {name: name.encode() * 50_000 for name in "abcdef"}
+            server.armed = False
+            await settled(server, share)
+
+    trio.run(main)
+
+
+class _Resolves(trio.abc.HostnameResolver):
+    """Knows two addresses for every name, or none."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+
+    async def getaddrinfo(  # type: ignore[no-untyped-def]
+        self, host, port, family=0, type=0, proto=0, flags=0
+    ):
+        if not self._addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
+            for address in self._addresses
+        ]
+
+    async def getnameinfo(self, sockaddr, flags):  # type: ignore[no-untyped-def]
+        raise AssertionError("not asked for")
+
+
+def test_a_host_that_does_not_exist() -> None:
+    async def main() -> None:
+        trio.socket.set_custom_hostname_resolver(_Resolves())
+        with pytest.raises(engine.TransportError, match="cannot be resolved") as caught:
+            await open_transport("nowhere.example", 445, BufferPool())
+        assert caught.value.errno == errno.EHOSTUNREACH
+
+    trio.run(main)
+
+
+def test_a_host_all_of_whose_addresses_refuse() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+
+        async def main() -> None:
+            trio.socket.set_custom_hostname_resolver(_Resolves("127.0.0.1", "127.0.0.2"))
+            with pytest.raises(engine.TransportError, match="nothing listens") as caught:
+                await open_transport("two.example", port, BufferPool())
+            assert caught.value.errno == errno.ECONNREFUSED
+
+        trio.run(main)

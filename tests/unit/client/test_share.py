@@ -1,0 +1,351 @@
+"""Shares and files: what is left behind, what a lying or limited server leads to, how many round trips."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+import engine
+from engine import ntstatus
+from engine.wire.constants import Command, FileAttributes
+from engine.wire.io import ReadResponse, WriteResponse
+from tests.fakes.server import FakeServer
+from tests.fakes.server_behaviours import AnswersWith, GrantsFewCredits
+from tests.fakes.server_tree import CopyLimits
+from tests.unit.client.support import connected, settled
+
+READ_WRITE = engine.Access.READ | engine.Access.WRITE
+CREATE = engine.Disposition.CREATE
+
+
+def run(server: FakeServer, test: Callable[[engine.Share], Awaitable[None]]) -> None:
+    """Run `test` with a share of `server`; afterwards the books have to balance."""
+
+    async def main() -> None:
+        async with connected(server) as share:
+            await test(share)
+            await settled(server, share)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("credits", [1, 64])
+def test_a_handle_is_closed_if_a_later_part_of_its_compound_fails(credits: int) -> None:
+    server = FakeServer(total_credits=credits)
+    server.tree.add_file("a")
+    server.refusals[Command.QUERY_INFO] = ntstatus.STATUS_ACCESS_DENIED
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.AccessDenied, match="open a") as caught:
+            await share.open("a")
+        assert caught.value.index == 1
+        assert len(caught.value.replies) == 2
+
+    run(server, test)
+    assert server.received.count(Command.CLOSE) == 1
+
+
+@pytest.mark.parametrize("credits", [1, 64])
+@pytest.mark.parametrize("spreads", [False, True])
+def test_a_handle_is_closed_if_the_close_in_its_compound_fails(credits: int, spreads: bool) -> None:
+    server = FakeServer(total_credits=credits)
+    server.failure_spreads = spreads
+    server.tree.add_file("a")
+    server.refusals[Command.SET_INFO] = ntstatus.STATUS_SHARING_VIOLATION
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.SharingViolation, match="set the size of a"):
+            await share.truncate("a", 1)
+
+    run(server, test)
+
+
+@pytest.mark.parametrize("credits", [1, 64])
+def test_a_failed_open_leaves_nothing(credits: int) -> None:
+    server = FakeServer(total_credits=credits)
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.NotFound) as caught:
+            await share.open("missing")
+        assert caught.value.index == 0
+
+    run(server, test)
+    assert Command.CLOSE not in server.received
+
+
+def test_a_handle_is_closed_if_its_attributes_make_no_sense() -> None:
+    server = AnswersWith(Command.QUERY_INFO, bytes(9))
+    server.tree.add_file("a")
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.RemoteProtocolError):
+            await share.open("a")
+
+    run(server, test)
+
+
+def test_short_writes_are_continued() -> None:
+    server = FakeServer()
+    server.takes_at_most = 700
+    content = bytes(range(250)) * 20
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a", access=READ_WRITE, disposition=CREATE) as file:
+            assert await file.write_at(0, content) == 5000
+        assert (await share.write_file("b", content)).size == 5000
+        assert (await share.write_file("c", b"")).size == 0
+
+    run(server, test)
+    for name in "ab":
+        assert server.tree.node(name).data == content
+
+
+def test_short_reads_are_continued() -> None:
+    server = FakeServer()
+    server.gives_at_most = 700
+    content = bytes(range(250)) * 20
+    server.tree.add_file("a", content)
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a") as file:
+            assert bytes(await file.read_at(10, 4000)) == content[10:4010]
+            assert bytes(await file.read_at(1000, 9000)) == content[1000:]
+        assert await share.read_file("a", 10_000) == content
+        assert await share.read_file("a", 2000) == content[:2000]
+        assert await share.read_file("a", 10) == content[:10]
+
+    run(server, test)
+
+
+def test_a_large_read_ends_where_the_file_does() -> None:
+    server = FakeServer(max_size=65536)
+    content = bytes(range(256)) * 800
+    server.tree.add_file("a", content)
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a") as file:
+            assert await file.read_at(0, 1 << 20) == content
+            assert await file.read_at(200_000, 1 << 20) == content[200_000:]
+            assert not len(await file.read_at(1 << 20, 1 << 20))
+            assert not len(await file.read_at(100, 0))
+            assert await file.read_at(65530, 100_000) == content[65530:165530]
+
+    run(server, test)
+
+
+@pytest.mark.parametrize("count", [0, 101])
+def test_a_server_that_says_it_wrote_nothing_or_too_much(count: int) -> None:
+    server = AnswersWith(Command.WRITE, WriteResponse(count).encode())
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a", access=READ_WRITE, disposition=CREATE) as file:
+            with pytest.raises(engine.RemoteProtocolError, match=f"it wrote {count} of 100"):
+                await file.write_at(0, bytes(100))
+        with pytest.raises(engine.RemoteProtocolError, match=f"{count} of (the )?100 bytes"):
+            await share.write_file("b", bytes(100))
+
+    run(server, test)
+
+
+def test_a_server_that_sends_more_than_was_asked_for() -> None:
+    server = AnswersWith(Command.READ, ReadResponse(bytes(11)).encode())
+    server.tree.add_file("a", bytes(100))
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a") as file:
+            with pytest.raises(engine.RemoteProtocolError, match="11 bytes where 10"):
+                await file.read_at(0, 10)
+
+    run(server, test)
+
+
+def test_the_error_of_a_pipelined_write_is_raised_as_it_is() -> None:
+    server = FakeServer(max_size=65536)
+    server.refusals[Command.WRITE] = ntstatus.STATUS_DISK_FULL
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a", access=READ_WRITE, disposition=CREATE) as file:
+            with pytest.raises(engine.NoSpace, match="write a"):
+                await file.write_at(0, bytes(1 << 20))
+
+    run(server, test)
+
+
+def test_the_error_of_a_read_is_raised_as_it_is() -> None:
+    server = FakeServer(max_size=65536)
+    server.tree.add_file("a", bytes(200_000))
+    server.refusals[Command.READ] = ntstatus.STATUS_FILE_LOCK_CONFLICT
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a") as file:
+            for length in (10, 200_000):
+                with pytest.raises(engine.NtStatusError, match="STATUS_FILE_LOCK_CONFLICT"):
+                    await file.read_at(0, length)
+
+    run(server, test)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        CopyLimits(),
+        CopyLimits(chunks=3),
+        CopyLimits(chunk=70_000),
+        CopyLimits(total=1 << 20),
+        CopyLimits(2, 50_000, 50_000),
+    ],
+)
+def test_a_servers_limits_for_copies_are_obeyed(limits: CopyLimits) -> None:
+    server = FakeServer()
+    server.tree.copy_limits = limits
+    content = bytes(range(256)) * 20_000
+    server.tree.add_file("a", content)
+
+    async def test(share: engine.Share) -> None:
+        assert await share.copy("a", "b") == len(content)
+
+    run(server, test)
+    assert server.tree.node("b").data == content
+
+
+@pytest.mark.parametrize("limits", [CopyLimits(chunks=0), CopyLimits(chunk=0), CopyLimits(total=0)])
+def test_a_server_that_allows_no_copy_at_all(limits: CopyLimits) -> None:
+    server = FakeServer()
+    server.tree.copy_limits = limits
+    server.tree.add_file("a", bytes(100))
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.InvalidParameter, match="copy a to b"):
+            await share.copy("a", "b")
+        with pytest.raises(engine.NotFound):
+            await share.stat("b")
+
+    run(server, test)
+
+
+def test_a_copy_that_the_server_cannot_do_leaves_no_target() -> None:
+    server = FakeServer()
+    server.refusals[Command.IOCTL] = ntstatus.STATUS_NOT_SUPPORTED
+    server.tree.add_file("a", b"new")
+    server.tree.add_file("there", b"old")
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.NotSupported):
+            await share.copy("a", "b")
+        with pytest.raises(engine.AlreadyExists):
+            await share.copy("a", "there")
+        with pytest.raises(engine.NotSupported):
+            await share.copy("a", "there", replace=True)
+
+    run(server, test)
+    assert sorted(server.tree.root.children) == ["a", "there"]
+
+
+def test_a_copy_replaces_a_longer_target() -> None:
+    server = FakeServer()
+    server.tree.add_file("a", b"new")
+    server.tree.add_file("there", b"a longer one")
+
+    async def test(share: engine.Share) -> None:
+        assert await share.copy("a", "there", replace=True) == 3
+        with pytest.raises(engine.InvalidParameter, match="onto itself"):
+            await share.copy("a", "a", replace=True)
+
+    run(server, test)
+    assert server.tree.node("there").data == b"new"
+    assert server.tree.node("a").data == b"new"
+
+
+def test_a_deleted_file_can_be_put_aside_first() -> None:
+    server = FakeServer()
+    server.tree.add_file("a", b"content")
+    server.tree.node("a").attributes |= FileAttributes.READONLY
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a") as reader:
+            before = share.statistics().round_trips
+            await share.unlink("a", aside=".hidden", clear_readonly=True)
+            assert share.statistics().round_trips == before + 1
+            assert bytes(await reader.read_at(0, 10)) == b"content"
+        assert not server.tree.root.children
+
+    run(server, test)
+    assert server.received.count(Command.SET_INFO) == 3
+
+
+def test_listings() -> None:
+    server = FakeServer()
+    for name in ("a.txt", "b.txt", "c.c"):
+        server.tree.add_file(name, name.encode())
+
+    async def test(share: engine.Share) -> None:
+        await share.mkdir("empty")
+
+        async def names(path: str, pattern: str = "*") -> list[tuple[str, int]]:
+            async with contextlib.aclosing(share.scandir(path, pattern)) as batches:
+                return [(entry.name, entry.stat.size) async for batch in batches for entry in batch]
+
+        assert await names("") == [("a.txt", 5), ("b.txt", 5), ("c.c", 3), ("empty", 0)]
+        assert await names("", "*.txt") == [("a.txt", 5), ("b.txt", 5)]
+        assert await names("", "nothing*") == []
+        assert await names("empty") == []
+        with pytest.raises(engine.NotADirectory, match=r"list a\.txt"):
+            await names("a.txt")
+        async with contextlib.aclosing(share.scandir("")) as batches:
+            assert len(await anext(batches)) == 4
+
+    run(server, test)
+
+
+@pytest.mark.parametrize(
+    ("action", "trips"),
+    [
+        (lambda share: share.stat("file"), {"CREATE+QUERY_INFO+CLOSE": 1}),
+        (lambda share: share.mkdir("new"), {"CREATE+CLOSE": 1}),
+        (lambda share: share.rmdir("folder"), {"CREATE+SET_INFO+CLOSE": 1}),
+        (lambda share: share.unlink("file"), {"CREATE+SET_INFO+CLOSE": 1}),
+        (lambda share: share.rename("file", "other", replace=False), {"CREATE+SET_INFO+CLOSE": 1}),
+        (lambda share: share.link("file", "other"), {"CREATE+SET_INFO+CLOSE": 1}),
+        (lambda share: share.truncate("file", 0), {"CREATE+SET_INFO+CLOSE": 1}),
+        (lambda share: share.set_basic("file", write_ns=1), {"CREATE+SET_INFO+CLOSE": 1}),
+        (lambda share: share.read_file("file", 65536), {"CREATE+READ+CLOSE": 1}),
+        (lambda share: share.read_file("empty", 65536), {"CREATE+READ+CLOSE": 1}),
+        (lambda share: share.write_file("new", b"x"), {"CREATE+WRITE+QUERY_INFO+CLOSE": 1}),
+        (lambda share: share.volume_size(), {"CREATE+QUERY_INFO+CLOSE": 1}),
+        (lambda share: share.echo(), {"ECHO": 1}),
+    ],
+)
+def test_the_budget_of_round_trips(
+    action: Callable[[engine.Share], Awaitable[object]], trips: dict[str, int]
+) -> None:
+    server = FakeServer()
+    server.tree.add_file("file", b"content")
+    server.tree.add_file("empty")
+
+    async def test(share: engine.Share) -> None:
+        await share.mkdir("folder")
+        before = share.statistics().trips
+        await action(share)
+        assert share.statistics().trips - before == trips
+
+    run(server, test)
+
+
+def test_with_few_credits_compounds_become_single_requests_with_the_same_outcome() -> None:
+    server = GrantsFewCredits(2)
+    server.tree.add_file("file", b"content")
+
+    async def test(share: engine.Share) -> None:
+        before = share.statistics().trips
+        assert (await share.stat("file")).size == 7
+        assert share.statistics().trips - before == {"CREATE": 1, "QUERY_INFO": 1, "CLOSE": 1}
+        with pytest.raises(engine.NotFound) as caught:
+            await share.stat("missing")
+        assert caught.value.index == 0
+        async with await share.open("file") as file:
+            assert (await file.close_and_stat()).size == 7
+
+    run(server, test)
