@@ -59,8 +59,6 @@ def _connect_error(host: str, port: int, error: OSError) -> TransportError:
     causes: list[BaseException] = [error]
     if isinstance(error.__cause__, BaseExceptionGroup):
         causes += error.__cause__.exceptions
-    elif error.__cause__ is not None:
-        causes.append(error.__cause__)
     number = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), errno.EIO)
     if number == errno.ECONNREFUSED:
         words = f"nothing listens on TCP port {port} of {host}: check the port and that the server runs"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _PLAIN: Final = FileAttributes.NORMAL | FileAttributes.ARCHIVE
 """Attributes that an overwriting open neither refuses nor loses."""
+
+_CLOSE_SECONDS: Final = 60.0
+"""How long a close is waited for, by those who want the times that it sets."""
 
 
 @dataclass(slots=True)
@@ -258,27 +259,39 @@ class Files:
     async def release(self, number: int) -> None:
         """The last close of an open file. Nobody hears of errors any more, so they are logged."""
         handle = self._core.files.remove(number)
-        with _closing(handle):
-            try:
-                await self._settle(handle)
-            except (SmbError, OSError) as exc:
-                log.error("data written to %r is lost: %s", handle.inode, exc)
-            await self._close(handle)
+        closed = trio.Event()
+        handle.inode.closing += (closed,)
+        try:
+            await self._settle(handle)
+        except (SmbError, OSError) as exc:
+            log.error("data written to %r is lost: %s", handle.inode, exc)
+        finally:
+            self._close(handle, closed)
 
-    async def _close(self, handle: FileHandle) -> None:
-        """Close the server's handle; of a file that was written the attributes are final only then."""
-        inode = handle.inode
-        if not handle.wrote or inode.unlinked:
+    def _close(self, handle: FileHandle, closed: trio.Event) -> None:
+        """Close the server's handle without waiting; of a file that was written the times are final only
+        then, so whoever needs them waits for `closed`."""
+        if handle.wrote and not handle.inode.unlinked:
+            self._core.spawn(self._close_written, handle, closed)
+        else:
             handle.file.close_later()
-            return
-        core = self._core
+            handle.inode.closing = _without(handle.inode.closing, closed)
+            closed.set()
+
+    async def _close_written(self, handle: FileHandle, closed: trio.Event) -> None:
+        core, inode = self._core, handle.inode
         asked, asked_at = core.inodes.tick, core.now()
         try:
-            stat = await handle.file.close_and_stat()
+            with trio.move_on_after(_CLOSE_SECONDS):
+                stat = await handle.file.close_and_stat()
+                inode.update(stat, asked, asked_at + core.time_to_live(FILE))
         except SmbError as exc:
             log.debug("%r may not be closed: %s", inode, exc)
-        else:
-            inode.update(stat, asked, asked_at + core.time_to_live(FILE))
+        except Exception:
+            log.exception("a close ended in a mistake of this program")
+        finally:
+            inode.closing = _without(inode.closing, closed)
+            closed.set()
 
     async def _settle(self, handle: FileHandle) -> None:
         """Have nothing under way for an open file any more; raises an error that was not reported."""
@@ -323,19 +336,8 @@ class Files:
                 handle.readahead.drop()
 
 
-@contextmanager
-def _closing(handle: FileHandle) -> Iterator[None]:
-    """While the block runs, whoever needs the times of a file that was written waits for it."""
-    if not handle.wrote:
-        yield
-        return
-    inode, closed = handle.inode, trio.Event()
-    inode.closing += (closed,)
-    try:
-        yield
-    finally:
-        inode.closing = tuple(event for event in inode.closing if event is not closed)
-        closed.set()
+def _without(events: tuple[trio.Event, ...], gone: trio.Event) -> tuple[trio.Event, ...]:
+    return tuple(event for event in events if event is not gone)
 
 
 def _access(flags: int) -> Access:

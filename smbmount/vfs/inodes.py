@@ -47,7 +47,7 @@ class Inode:
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
     server when all was written. `open_version` is what the kernel's page cache holds, if we know.
-    `closing` has an event for each file that wrote and whose close is under way.
+    `closing` has an event for each open file whose last close is under way.
     """
 
     __slots__ = (

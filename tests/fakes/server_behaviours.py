@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Unpack
@@ -13,7 +12,7 @@ import trio
 from engine import ntstatus
 from engine.crypto.signing import Signer
 from engine.wire.constants import Command, Dialect, HeaderFlags
-from engine.wire.header import Header
+from engine.wire.header import UNSOLICITED_MESSAGE_ID, Header
 from engine.wire.ioctl import ValidateNegotiateInfoResponse
 from engine.wire.negotiate import (
     EncryptionCapabilities,
@@ -24,9 +23,7 @@ from engine.wire.negotiate import (
 from tests.fakes.server import FakeServer, ServerOptions
 from tests.fakes.server_peer import Peer, Reply
 
-_MESSAGE_ID: Final = struct.Struct("<24xQ")
 _UNKNOWN_ID: Final = 1 << 40
-_CHECKED_BY_NOBODY: Final = (Command.NEGOTIATE, Command.SESSION_SETUP)
 
 
 class ReordersReplies(FakeServer):
@@ -420,6 +417,35 @@ class AnswersLogOnWith(FakeServer):
     async def respond(self, peer: Peer, replies: list[Reply]) -> None:
         if replies[0].command is Command.SESSION_SETUP:
             replies[0].status = self._status
+        await self.send(peer, replies)
+
+
+class SendsBreaks(FakeServer):
+    """Sends these bodies as oplock breaks that nobody asked for, before every frame."""
+
+    def __init__(self, *bodies: bytes, **options: Unpack[ServerOptions]) -> None:
+        super().__init__(**options)
+        self._bodies = bodies
+
+    async def write(self, peer: Peer, data: bytes) -> None:
+        for body in self._bodies if self.armed else ():
+            header = Header(
+                command=Command.OPLOCK_BREAK,
+                flags=HeaderFlags.SERVER_TO_REDIR,
+                message_id=UNSOLICITED_MESSAGE_ID,
+            )
+            message = header.encode() + body
+            await super().write(peer, len(message).to_bytes(4, "big") + message)
+        await super().write(peer, data)
+
+
+class StopsReading(FakeServer):
+    """Takes one more frame and then nothing more from the socket."""
+
+    async def respond(self, peer: Peer, replies: list[Reply]) -> None:
+        if self.armed:
+            self.moved()
+            await trio.sleep_forever()
         await self.send(peer, replies)
 
 

@@ -54,7 +54,7 @@ from engine.wire.tree import (
     TreeDisconnectResponse,
 )
 from tests.fakes.server_books import CreditBooks
-from tests.fakes.server_tree import Refused
+from tests.fakes.server_controls import Refused
 
 if TYPE_CHECKING:
     from tests.fakes.server import FakeServer
@@ -228,7 +228,7 @@ class Peer:
                 reply.body = self._dispatch(request).encode()
         except Refused as refusal:
             reply.fail(refusal.status)
-            if isinstance(request, IoctlRequest) and refusal.output:
+            if isinstance(request, IoctlRequest) and refusal.output is not None:
                 reply.body = _ioctl_response(request, refusal.output).encode()
             if request.COMMAND is Command.CREATE or self.server.failure_spreads:
                 self._chain_status = refusal.status
@@ -289,10 +289,11 @@ class Peer:
         length = cipher.key_length if cipher is not None else 0
         keys = derive_keys(self.dialect, key, session.preauth.value if is_newest else None, length)
         session.signer = make_signer(server.signing_algorithm, keys.signing_key)
+        flags = SessionFlags.ENCRYPT_DATA if server.encrypts else 0
         if cipher is None:
-            return 0
+            return flags
         session.sealer = Sealer(cipher, keys.decryption_key, keys.encryption_key, SESSION_ID)
-        return SessionFlags.ENCRYPT_DATA if server.encrypts else 0
+        return flags
 
     def _dispatch(self, request: Request) -> _Response:
         tree = self.server.tree

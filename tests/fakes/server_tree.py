@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import itertools
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from engine import ntstatus
 from engine.wire.constants import (
@@ -20,6 +20,12 @@ from engine.wire.constants import (
 from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
 from engine.wire.fscc import FileAllInformation, FileBasicInformation, FileInformationClass
 from engine.wire.fscc_directory import DirectoryRecord, encode_directory
+from engine.wire.fscc_ea import (
+    FileFullEaInformation,
+    decode_full_eas_untrusted,
+    decode_get_eas_untrusted,
+    encode_full_eas,
+)
 from engine.wire.fscc_set import (
     FileDispositionInformation,
     FileEndOfFileInformation,
@@ -28,9 +34,9 @@ from engine.wire.fscc_set import (
 )
 from engine.wire.fscc_volume import FileFsFullSizeInformation
 from engine.wire.io import LockElement
-from engine.wire.ioctl import CopyChunkRequest, CopyChunkResponse, FsctlCode, ResumeKeyResponse
 from engine.wire.primitives import FileId, align8
 from engine.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
+from tests.fakes.server_controls import Controls, Refused
 
 SOME_TIME: Final = 133_000_000_000_000_000
 """A FILETIME in 2022."""
@@ -44,15 +50,6 @@ _MAKES: Final = (
 _EMPTIES: Final = (Disposition.SUPERSEDE, Disposition.OVERWRITE, Disposition.OVERWRITE_IF)
 
 
-class Refused(Exception):
-    """The request fails with this NTSTATUS; an IOCTL's answer has `output` all the same."""
-
-    def __init__(self, status: int, output: bytes = b"") -> None:
-        super().__init__(ntstatus.lookup(status).name)
-        self.status = status
-        self.output = output
-
-
 @dataclass(eq=False)
 class Node:
     """A file or a folder."""
@@ -64,6 +61,7 @@ class Node:
     children: dict[str, Node] = field(default_factory=dict)
     write_time: int = SOME_TIME
     links: int = 1
+    eas: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
     def is_directory(self) -> bool:
@@ -81,14 +79,6 @@ class Open:
     listing: list[DirectoryRecord] | None = None
 
 
-class CopyLimits(NamedTuple):
-    """What one SRV_COPYCHUNK may ask for ([MS-SMB2] 3.3.3)."""
-
-    chunks: int = 16
-    chunk: int = 1 << 20
-    total: int = 16 << 20
-
-
 class MemoryTree:
     """Files, folders and handles. Names compare without case; paths have backslashes."""
 
@@ -99,7 +89,8 @@ class MemoryTree:
         self.hostile_names: list[str] = []
         """Further names that every listing contains, whatever they are."""
         self.lock_calls: list[tuple[int, int, int]] = []
-        self.copy_limits = CopyLimits()
+        self.controls = Controls()
+        self.has_file_ids = True
 
     def add_file(self, path: str, data: bytes = b"") -> Node:
         """Put a file there, its folders exist."""
@@ -229,6 +220,8 @@ class MemoryTree:
         asked = (request.info_type, request.file_info_class)
         if asked == (InfoType.FILESYSTEM, FileFsFullSizeInformation.INFORMATION_CLASS):
             return FileFsFullSizeInformation(1000, 400, 500, 8, 512).encode()
+        if asked == (InfoType.FILE, FileInformationClass.FileFullEaInformation):
+            return self._eas(handle.node, request)
         if asked != (InfoType.FILE, FileAllInformation.INFORMATION_CLASS):
             raise Refused(ntstatus.STATUS_INVALID_INFO_CLASS)
         node = handle.node
@@ -242,7 +235,7 @@ class MemoryTree:
             end_of_file=len(node.data),
             number_of_links=node.links,
             directory=node.is_directory,
-            index_number=node.file_id,
+            index_number=node.file_id if self.has_file_ids else 0,
             file_name=node.name,
         ).encode()
 
@@ -258,6 +251,8 @@ class MemoryTree:
                 basic = FileBasicInformation.decode_untrusted(buffer)
                 handle.node.write_time = basic.last_write_time or handle.node.write_time
                 handle.node.attributes = basic.file_attributes or handle.node.attributes
+            case FileInformationClass.FileFullEaInformation:
+                self._set_eas(handle.node, buffer)
             case FileInformationClass.FileDispositionInformation:
                 disposition = FileDispositionInformation.decode_untrusted(buffer)
                 handle.delete_on_close = disposition.delete_pending
@@ -328,22 +323,22 @@ class MemoryTree:
         ]
 
     def ioctl(self, file_id: FileId, code: int, data: memoryview) -> bytes:
-        """[MS-SMB2] 3.3.5.15: server-side copies."""
-        node = self.opened(file_id).node
-        if code == FsctlCode.SRV_REQUEST_RESUME_KEY:
-            return ResumeKeyResponse(node.file_id.to_bytes(24, "little")).encode()
-        if code == FsctlCode.SRV_COPYCHUNK_WRITE:
-            return self._copy_chunks(node, CopyChunkRequest.decode_untrusted(data))
-        raise Refused(ntstatus.STATUS_NOT_SUPPORTED)
+        """[MS-SMB2] 3.3.5.15."""
+        opened = [handle.node for handle in self.opens.values()]
+        return self.controls.answer(code, data, self.opened(file_id).node, opened)
 
-    def _copy_chunks(self, target: Node, request: CopyChunkRequest) -> bytes:
-        lengths = [chunk.length for chunk in request.chunks]
-        limits = self.copy_limits
-        if len(lengths) > limits.chunks or max(lengths) > limits.chunk or sum(lengths) > limits.total:
-            raise Refused(ntstatus.STATUS_INVALID_PARAMETER, CopyChunkResponse(*limits).encode())
-        number = int.from_bytes(request.source_key, "little")
-        source = next(handle.node for handle in self.opens.values() if handle.node.file_id == number)
-        for chunk in request.chunks:
-            piece = source.data[chunk.source_offset : chunk.source_offset + chunk.length]
-            target.data[chunk.target_offset : chunk.target_offset + chunk.length] = piece
-        return CopyChunkResponse(len(lengths), 0, sum(lengths)).encode()
+    @staticmethod
+    def _eas(node: Node, request: QueryInfoRequest) -> bytes:
+        if not node.eas:
+            raise Refused(ntstatus.STATUS_NO_EAS_ON_FILE)
+        names = list(node.eas)
+        if request.input:
+            names = decode_get_eas_untrusted(memoryview(request.input))
+        return encode_full_eas([FileFullEaInformation(name, node.eas.get(name, b"")) for name in names])
+
+    @staticmethod
+    def _set_eas(node: Node, buffer: memoryview) -> None:
+        for entry in decode_full_eas_untrusted(buffer):
+            node.eas[entry.ea_name] = bytes(entry.ea_value)
+            if not entry.ea_value:
+                del node.eas[entry.ea_name]

@@ -1,7 +1,8 @@
 """A share in memory with the manners of a Windows server, in place of `engine.Share`.
 
 Names compare without case and keep theirs; a deleted file that is open stays, unreachable, until its last
-close; open and read-only files are not replaced. Every call is in `calls` (one call is one round trip),
+close; open and read-only files are not replaced. The close of a file that was written sets its time of
+writing, unless that was set through the same open. Every call is in `calls` (one call is one round trip),
 can be made to fail (`fail_next`) and can be held up (`hold`).
 """
 
@@ -86,6 +87,7 @@ class FakeFile:
         self.node = node
         self.closed = False
         self.shares_delete = True
+        self._sets_time_at_close = False
         self._share = share
         self.stat = share.stat_of(node, links=True)
         node.opens.append(self)
@@ -102,6 +104,7 @@ class FakeFile:
             self.node.data.extend(bytes(offset - len(self.node.data)))
         self.node.data[offset : offset + len(data)] = data
         self.node.written = self.node.changed = self._share.tick()
+        self._sets_time_at_close = True
         return len(data)
 
     async def flush(self) -> None:
@@ -130,6 +133,7 @@ class FakeFile:
         """Set times and attributes."""
         await self._enter("set_basic")
         self._share.apply_basic(self.node, access_ns, write_ns, creation_ns, attributes)
+        self._sets_time_at_close = self._sets_time_at_close and write_ns is None
 
     async def close(self) -> None:
         """Close, and wait for it."""
@@ -137,9 +141,8 @@ class FakeFile:
         self.close_later()
 
     async def close_and_stat(self) -> FileStat:
-        """Close, and tell the attributes. As servers do, it is this that sets the time of writing."""
+        """Close, and tell the attributes."""
         await self._share.enter("close_and_stat", self.path)
-        self.node.written = self._share.tick()
         self.close_later()
         return self._share.stat_of(self.node, links=True)
 
@@ -147,6 +150,8 @@ class FakeFile:
         """Close without waiting."""
         if not self.closed:
             self.closed = True
+            if self._sets_time_at_close:
+                self.node.written = self._share.tick()
             self.node.opens.remove(self)
             self._share.finish_delete(self.node)
 

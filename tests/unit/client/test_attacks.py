@@ -11,6 +11,8 @@ import engine
 from engine import ntstatus
 from engine.wire.constants import Command, ShareFlags, ShareType
 from engine.wire.negotiate import EncryptionCapabilities, PreauthIntegrityCapabilities, SigningCapabilities
+from engine.wire.notify import LeaseBreakNotification, OplockBreak
+from engine.wire.primitives import FileId
 from tests.fakes.server import FakeServer, running
 from tests.fakes.server_behaviours import (
     AltersNegotiateInfo,
@@ -28,6 +30,7 @@ from tests.fakes.server_behaviours import (
     OmitsSignature,
     RefusesNegotiation,
     RepeatsReplies,
+    SendsBreaks,
     SendsUnknownMessageIds,
     TruncatesReplies,
     WrongSignature,
@@ -272,6 +275,23 @@ def test_3_2_5_1_2_replies_that_nobody_waits_for_are_dropped(make: Callable[[], 
             await settled(server, share)
 
     trio.run(main)
+
+
+@pytest.mark.parametrize(
+    "body", [OplockBreak(FileId(1, 2), 0).encode(), LeaseBreakNotification(bytes(16), 7, 0).encode()]
+)
+def test_3_2_5_19_breaks_of_what_we_do_not_know_are_ignored(body: bytes) -> None:
+    async def main() -> None:
+        server = SendsBreaks(body, body)
+        async with connected(server) as share:
+            await share.stat("")
+            await settled(server, share)
+
+    trio.run(main)
+
+
+def test_3_2_5_19_a_break_that_makes_no_sense() -> None:
+    lost_at_work(SendsBreaks(b"\x09\0"), "break|OPLOCK|few")
 
 
 def test_hostile_names_come_as_they_are_and_break_nothing() -> None:

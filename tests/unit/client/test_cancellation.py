@@ -190,6 +190,25 @@ def test_a_create_whose_success_crosses_its_cancel_is_closed(interim: bool) -> N
     trio.run(main)
 
 
+def test_an_open_whose_create_is_answered_already_is_closed() -> None:
+    async def main() -> None:
+        server = KeepsWaiting(Command.QUERY_INFO, interim=True)
+        server.tree.add_file("a")
+        async with connected(server) as share:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(share.open, "a")
+                    await server.until(lambda: len(server.held) == 1)
+                    await wait_all_tasks_blocked()
+                    scope.cancel()
+            assert scope.cancelled_caught
+            await server.release()
+            await settled(server, share)
+            assert len(server.cancels) == 1
+
+    trio.run(main)
+
+
 def test_a_lock_whose_success_crosses_its_cancel_is_released() -> None:
     async def main() -> None:
         server = KeepsWaiting(Command.LOCK, interim=True)

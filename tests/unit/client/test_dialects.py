@@ -100,9 +100,10 @@ def test_an_anonymous_session() -> None:
     trio.run(main)
 
 
-def test_a_guest_who_asked_to_be_one() -> None:
+@pytest.mark.parametrize("dialect", list(engine.Dialect), ids=lambda dialect: dialect.name)
+def test_a_guest_who_asked_to_be_one(dialect: engine.Dialect) -> None:
     async def main() -> None:
-        server = FakeServer(signing_required=False, guest=True)
+        server = FakeServer(dialect=dialect, signing_required=False, guest=True)
         credentials = engine.Credentials("somebody", "", kind=engine.AuthKind.GUEST)
         async with connected(server, credentials=credentials) as share:
             assert share.description.guest

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import engine
 from engine.client.buffers import BufferPool
@@ -298,6 +298,33 @@ def test_a_host_that_does_not_exist() -> None:
         with pytest.raises(engine.TransportError, match="cannot be resolved") as caught:
             await open_transport("nowhere.example", 445, BufferPool())
         assert caught.value.errno == errno.EHOSTUNREACH
+
+    trio.run(main)
+
+
+class _NeverResolves(_Resolves):
+    """A name service that is silent."""
+
+    async def getaddrinfo(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        await trio.sleep_forever()
+
+
+def test_a_name_service_that_is_silent() -> None:
+    async def main() -> None:
+        trio.socket.set_custom_hostname_resolver(_NeverResolves())
+        with pytest.raises(engine.TransportError, match=r"slow\.example port 445 did not answer"):
+            async with engine.connect("//slow.example/data", ACCOUNT):
+                pytest.fail("connected")
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_an_address_that_cannot_be_reached() -> None:
+    async def main() -> None:
+        # Multicast addresses take no connections; the kernel says so without sending anything.
+        with pytest.raises(engine.TransportError, match="cannot connect to 224") as caught:
+            await open_transport("224.0.0.1", 445, BufferPool())
+        assert caught.value.errno == errno.ENETUNREACH
 
     trio.run(main)
 

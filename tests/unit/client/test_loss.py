@@ -12,7 +12,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import engine
 from engine.wire.constants import Command
 from tests.fakes.server import FakeServer, running
-from tests.fakes.server_behaviours import ClosesAfter, CutsFrame, KeepsWaiting, NeverAnswers, Trickles
+from tests.fakes.server_behaviours import (
+    ClosesAfter,
+    CutsFrame,
+    KeepsWaiting,
+    NeverAnswers,
+    StopsReading,
+    Trickles,
+)
 from tests.unit.client.support import ACCOUNT, DEADLINE, connected
 
 _QUIET: float = 0.01
@@ -22,6 +29,13 @@ _QUIET: float = 0.01
 async def collect(share: engine.Share, outcomes: list[BaseException]) -> None:
     try:
         await share.stat("")
+    except engine.SmbError as error:
+        outcomes.append(error)
+
+
+async def write(file: engine.File, offset: int, outcomes: list[BaseException]) -> None:
+    try:
+        await file.write_at(offset, bytes(8 << 20))
     except engine.SmbError as error:
         outcomes.append(error)
 
@@ -46,6 +60,70 @@ def test_a_reset_connection_fails_every_waiter_and_every_later_call() -> None:
             assert caught.value.errno == errno.EHOSTDOWN
             statistics = share.statistics()
             assert statistics.in_flight == 0
+
+    trio.run(main)
+
+
+def test_a_call_may_be_the_first_to_find_out() -> None:
+    async def main() -> None:
+        server = FakeServer()
+        async with connected(server) as share:
+            server.hang_up()
+            with pytest.raises(engine.TransportError):
+                await share.echo()
+            assert share.is_lost
+
+    trio.run(main)
+
+
+def test_a_cancel_may_be_the_first_to_find_out() -> None:
+    async def main() -> None:
+        server = NeverAnswers(Command.CREATE)
+        async with connected(server) as share:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(share.stat, "")
+                    await server.until(lambda: len(server.held) == 1)
+                    server.hang_up()
+                    scope.cancel()
+            await share.wait_lost()
+
+    trio.run(main)
+
+
+def test_a_loss_while_data_waits_to_be_sent() -> None:
+    async def main() -> None:
+        server = StopsReading(armed=False, max_size=8 << 20, total_credits=600)
+        outcomes: list[BaseException] = []
+        async with connected(server) as share, trio.open_nursery() as nursery:
+            file = await share.open(
+                "a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE
+            )
+            server.armed = True
+            nursery.start_soon(collect, share, outcomes)
+            for number in range(4):
+                nursery.start_soon(write, file, number << 23, outcomes)
+            await wait_all_tasks_blocked()
+            server.hang_up()
+        assert [type(error) for error in outcomes] == [engine.TransportError] * 5
+
+    trio.run(main)
+
+
+def test_a_loss_while_a_handle_is_closed_behind_our_back() -> None:
+    async def main() -> None:
+        server = NeverAnswers(Command.CLOSE)
+        server.tree.add_file("a")
+        async with connected(server) as share:
+            file = await share.open("a")
+            file.close_later()
+            file.close_later()
+            await file.close()
+            await server.until(lambda: len(server.held) == 1)
+            server.hang_up()
+            await share.wait_lost()
+            await wait_all_tasks_blocked()
+            assert server.received.count(Command.CLOSE) == 1
 
     trio.run(main)
 

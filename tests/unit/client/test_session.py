@@ -131,6 +131,12 @@ def test_the_layout_of_the_anonymous_authenticate_message() -> None:
     assert message[64:] == b"\0"
 
 
+def test_a_server_that_demands_encryption_and_has_no_cipher() -> None:
+    error = outcome(FakeServer(cipher=None, encrypts=True))
+    assert isinstance(error, engine.AuthError)
+    assert "no cipher in common" in str(error)
+
+
 def test_what_is_negotiated_is_told() -> None:
     async def main() -> None:
         server = FakeServer()

@@ -11,10 +11,12 @@ import trio
 import engine
 from engine import ntstatus
 from engine.wire.constants import Command, FileAttributes
+from engine.wire.create import CloseRequest, CloseResponse, CreateRequest
 from engine.wire.io import ReadResponse, WriteResponse
+from engine.wire.primitives import FILE_ID_RELATED
 from tests.fakes.server import FakeServer
 from tests.fakes.server_behaviours import AnswersWith, GrantsFewCredits
-from tests.fakes.server_tree import CopyLimits
+from tests.fakes.server_controls import CopyLimits
 from tests.unit.client.support import connected, settled
 
 READ_WRITE = engine.Access.READ | engine.Access.WRITE
@@ -200,7 +202,7 @@ def test_the_error_of_a_read_is_raised_as_it_is() -> None:
 )
 def test_a_servers_limits_for_copies_are_obeyed(limits: CopyLimits) -> None:
     server = FakeServer()
-    server.tree.copy_limits = limits
+    server.tree.controls.copy_limits = limits
     content = bytes(range(256)) * 20_000
     server.tree.add_file("a", content)
 
@@ -214,7 +216,7 @@ def test_a_servers_limits_for_copies_are_obeyed(limits: CopyLimits) -> None:
 @pytest.mark.parametrize("limits", [CopyLimits(chunks=0), CopyLimits(chunk=0), CopyLimits(total=0)])
 def test_a_server_that_allows_no_copy_at_all(limits: CopyLimits) -> None:
     server = FakeServer()
-    server.tree.copy_limits = limits
+    server.tree.controls.copy_limits = limits
     server.tree.add_file("a", bytes(100))
 
     async def test(share: engine.Share) -> None:
@@ -257,6 +259,124 @@ def test_a_copy_replaces_a_longer_target() -> None:
     run(server, test)
     assert server.tree.node("there").data == b"new"
     assert server.tree.node("a").data == b"new"
+
+
+@pytest.mark.parametrize("claims", [0, 101])
+def test_a_server_that_lies_about_what_it_copied(claims: int) -> None:
+    server = FakeServer()
+    server.tree.controls.copy_claims = claims
+    server.tree.add_file("a", bytes(100))
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.RemoteProtocolError, match=f"copied {claims} bytes"):
+            await share.copy("a", "b")
+
+    run(server, test)
+
+
+def test_without_file_ids_a_file_is_known_by_its_name() -> None:
+    server = FakeServer()
+    server.tree.has_file_ids = False
+    server.tree.add_file("a", b"content")
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.InvalidParameter, match="onto itself"):
+            await share.copy("a", "A", replace=True)
+        assert await share.copy("a", "b") == 7
+
+    run(server, test)
+
+
+def test_a_close_that_tells_nothing_leaves_what_was_asked_before_it() -> None:
+    server = AnswersWith(Command.CLOSE, CloseResponse().encode())
+
+    async def test(share: engine.Share) -> None:
+        assert (await share.write_file("a", b"abc")).size == 3
+
+    run(server, test)
+
+
+def test_a_compound_of_ones_own() -> None:
+    server = FakeServer()
+
+    async def test(share: engine.Share) -> None:
+        create = CreateRequest(desired_access=engine.Access.READ_ATTRIBUTES, name="")
+        replies = await share.compound(create, CloseRequest(FILE_ID_RELATED))
+        assert [reply.header.command for reply in replies] == [Command.CREATE, Command.CLOSE]
+
+    run(server, test)
+
+
+def test_extended_attributes() -> None:
+    server = FakeServer()
+    server.tree.add_file("a")
+
+    async def test(share: engine.Share) -> None:
+        assert await share.list_eas("a") == {}
+        with pytest.raises(KeyError):
+            await share.get_ea("a", "user.one")
+        await share.set_ea("a", "user.one", b"1")
+        await share.set_ea("a", "user.two", bytes(1000))
+        assert await share.list_eas("a") == {"user.one": b"1", "user.two": bytes(1000)}
+        assert await share.get_ea("a", "user.one") == b"1"
+        with pytest.raises(KeyError):
+            await share.get_ea("a", "user.three")
+        await share.set_ea("a", "user.two", b"")
+        assert await share.list_eas("a") == {"user.one": b"1"}
+        before = share.statistics().round_trips
+        await share.get_ea("a", "user.one")
+        assert share.statistics().round_trips == before + 1
+
+    run(server, test)
+
+
+@pytest.mark.parametrize("at_once", [1000, 2, 1])
+@pytest.mark.parametrize("partial", [True, False])
+def test_holes_are_found_however_many_there_are(at_once: int, partial: bool) -> None:
+    server = FakeServer()
+    server.tree.controls.ranges_at_once = at_once
+    server.tree.controls.tells_partial_ranges = partial
+    server.tree.add_file("a", b"\1" * 4096 * 20)
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a", access=READ_WRITE) as file:
+            await file.set_sparse()
+            for block in (1, 5, 6, 10, 19):
+                await file.zero(block * 4096, 4096)
+            ranges = await file.allocated_ranges(0, 20 * 4096)
+            told = bytearray(20 * 4096)
+            for offset, size in ranges:
+                told[offset : offset + size] = b"\1" * size
+            assert told == server.tree.node("a").data
+            assert await file.allocated_ranges(5 * 4096, 2 * 4096) == []
+
+    run(server, test)
+
+
+def test_a_server_that_lists_a_files_ranges_in_no_order() -> None:
+    server = FakeServer()
+    server.tree.controls.ranges_at_once = 0
+    server.tree.add_file("a", b"content")
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a") as file:
+            with pytest.raises(engine.RemoteProtocolError, match="in no order"):
+                await file.allocated_ranges(0, 10)
+            server.tree.controls.tells_partial_ranges = False
+            with pytest.raises(engine.NtStatusError, match="STATUS_BUFFER_TOO_SMALL"):
+                await file.allocated_ranges(0, 10)
+
+    run(server, test)
+
+
+def test_snapshots() -> None:
+    server = FakeServer()
+    server.tree.controls.snapshots = ["@GMT-2026.01.02-03.04.05", "@GMT-2025.01.02-03.04.05"]
+
+    async def test(share: engine.Share) -> None:
+        assert await share.snapshots() == ["@GMT-2026.01.02-03.04.05", "@GMT-2025.01.02-03.04.05"]
+
+    run(server, test)
 
 
 def test_a_deleted_file_can_be_put_aside_first() -> None:

@@ -16,7 +16,7 @@ from engine import FileAttributes, FileStat, TransportError, ntstatus
 from smbmount.vfs.attributes import AttributeChanges, blocks_of, shown_ns, size_of, storable_ns
 from smbmount.vfs.config import FileSystemConfig
 
-from .support import ROOT, list_folder, lookup, mounted, open_file, refused, virtual_time
+from .support import ROOT, create, list_folder, lookup, mounted, open_file, refused, virtual_time
 
 READONLY = int(FileAttributes.READONLY)
 
@@ -239,6 +239,17 @@ async def test_extended_attributes_are_kept_without_their_prefix() -> None:
             await fs.xattrs.get(number, b"user.a")
         with refused(errno.ENODATA):
             await fs.xattrs.remove(number, b"user.a")
+
+
+@virtual_time
+async def test_extended_attributes_of_a_file_just_written_are_found() -> None:
+    async with mounted() as (_, fs):
+        handle, number = await create(fs, "f")
+        await fs.files.write(handle, 0, b"data")
+        await fs.files.flush(handle)
+        await fs.xattrs.set(number, b"user.a", b"1")
+        assert await fs.xattrs.get(number, b"user.a") == b"1"
+        assert await fs.xattrs.list(number) == [b"user.a"]
 
 
 @virtual_time

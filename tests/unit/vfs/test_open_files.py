@@ -13,6 +13,7 @@ from engine import Disposition, FileAttributes, ntstatus
 from smbmount.vfs.attributes import AttributeChanges
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.writebehind import DWELL
+from tests.fakes.share import FakeShare
 
 from .support import ROOT, create, lookup, mounted, open_file, refused, virtual_time
 
@@ -27,7 +28,7 @@ async def test_create_write_close_costs_two_round_trips() -> None:
         await fs.files.write(handle, 0, b"data")
         await fs.files.flush(handle)
         await fs.files.release(handle)
-        assert share.count() == 2
+        assert share.count() - share.count("close_and_stat") == 2, "nobody waits for the close"
         assert bytes(share.find("a").data) == b"data"
 
 
@@ -220,6 +221,29 @@ async def test_a_write_error_is_told_once_to_the_file_that_wrote() -> None:
         assert share.count("write_at") == 1
 
 
+class SlowBehindTheStart(FakeShare):
+    """Writes at the start of a file are answered at once, others after a second."""
+
+    async def enter(self, operation: str, *arguments: object) -> None:
+        if operation == "write_at" and arguments[1] != 0:
+            await trio.sleep(1)
+        await super().enter(operation, *arguments)
+
+
+@virtual_time
+async def test_an_error_is_told_for_all_that_was_written_before() -> None:
+    async with mounted(SlowBehindTheStart()) as (share, fs):
+        handle, _ = await create(fs, "a")
+        share.fail_next("write_at", ntstatus.STATUS_DISK_FULL, times=2)
+        await fs.files.write(handle, 0, bytes(MIB))
+        await fs.files.write(handle, MIB, bytes(MIB))
+        await trio.sleep(0.5)
+        with refused(errno.ENOSPC):
+            await fs.files.write(handle, 2 * MIB, bytes(MIB))
+        assert share.count("write_at") == 2
+        await fs.files.flush(handle)
+
+
 @pytest.mark.parametrize("report", ["flush", "fsync"])
 @virtual_time
 async def test_a_full_disk_is_told_at_the_latest_at_close(report: str) -> None:
@@ -297,7 +321,47 @@ async def test_times_set_after_writing_stay() -> None:
         await fs.files.release(handle)
         assert share.find("a").written == 987_654_321_000
         assert (await fs.metadata.getattr(number)).write_ns == 987_654_321_000
-        assert share.count() == 3
+        assert share.count() - share.count("close_and_stat") == 3
+
+
+@virtual_time
+async def test_times_set_while_a_writer_is_being_closed_stay() -> None:
+    """The kernel does not wait for the last close; a server sets the time of writing with it."""
+    async with mounted() as (share, fs), trio.open_nursery() as nursery:
+        handle, number = await create(fs, "a")
+        await fs.files.write(handle, 0, b"data")
+        await fs.files.flush(handle)
+        with share.hold("close_and_stat"):
+            nursery.start_soon(fs.files.release, handle)
+            await trio.testing.wait_all_tasks_blocked()
+            changes = AttributeChanges(write_ns=987_654_321_000)
+            nursery.start_soon(fs.metadata.setattr, number, changes, None)
+            await trio.testing.wait_all_tasks_blocked()
+            assert share.count("set_basic") == 0
+        await trio.testing.wait_all_tasks_blocked()
+        assert share.find("a").written == 987_654_321_000
+
+
+@virtual_time
+async def test_attributes_asked_for_while_a_writer_is_being_closed_are_final() -> None:
+    async with mounted() as (share, fs), trio.open_nursery() as nursery:
+        handle, number = await create(fs, "a")
+        await fs.files.write(handle, 0, b"data")
+        await fs.files.flush(handle)
+        shown: list[int] = []
+
+        async def look() -> None:
+            shown.append((await fs.metadata.getattr(number)).write_ns)
+            shown.append((await lookup(fs, "a")).write_ns)
+
+        with share.hold("close_and_stat"):
+            nursery.start_soon(fs.files.release, handle)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(look)
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.testing.wait_all_tasks_blocked()
+        assert shown == [share.find("a").written] * 2
+        assert share.count("stat", "query") == 0, "the close has told them"
 
 
 @virtual_time

@@ -1,0 +1,116 @@
+"""The file system controls of the fake server ([MS-SMB2] 3.3.5.15, [MS-FSCC] 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final, NamedTuple, Protocol
+
+from engine import ntstatus
+from engine.wire.fscc_control import (
+    AllocatedRange,
+    SetZeroDataRequest,
+    decode_allocated_ranges_untrusted,
+    encode_allocated_ranges,
+)
+from engine.wire.ioctl import (
+    CopyChunkRequest,
+    CopyChunkResponse,
+    FsctlCode,
+    ResumeKeyResponse,
+    SnapshotsResponse,
+)
+
+_BLOCK: Final = 4096
+
+
+class Refused(Exception):
+    """The request fails with this NTSTATUS; an IOCTL's answer has `output` all the same, if any."""
+
+    def __init__(self, status: int, output: bytes | None = None) -> None:
+        super().__init__(ntstatus.lookup(status).name)
+        self.status = status
+        self.output = output
+
+
+class CopyLimits(NamedTuple):
+    """What one SRV_COPYCHUNK may ask for ([MS-SMB2] 3.3.3)."""
+
+    chunks: int = 16
+    chunk: int = 1 << 20
+    total: int = 16 << 20
+
+
+class Content(Protocol):
+    """As much of a file as controls need."""
+
+    file_id: int
+    data: bytearray
+
+
+@dataclass
+class Controls:
+    """How the server answers controls; tests change it."""
+
+    copy_limits: CopyLimits = field(default_factory=CopyLimits)
+    copy_claims: int | None = None
+    """Bytes that the server says it copied, whatever it did."""
+    ranges_at_once: int = 1000
+    """Allocated ranges that one answer holds."""
+    tells_partial_ranges: bool = True
+    """Whether an answer that is too long is cut, or is nothing but an error."""
+    snapshots: list[str] = field(default_factory=list)
+
+    def answer(self, code: int, data: memoryview, node: Content, opened: Iterable[Content]) -> bytes:
+        """The output of a control on `node`; raises `Refused`. `opened` are all files that are open."""
+        match code:
+            case FsctlCode.SRV_REQUEST_RESUME_KEY:
+                return ResumeKeyResponse(node.file_id.to_bytes(24, "little")).encode()
+            case FsctlCode.SRV_COPYCHUNK_WRITE:
+                return self._copy_chunks(node, CopyChunkRequest.decode_untrusted(data), opened)
+            case FsctlCode.SET_SPARSE:
+                return b""
+            case FsctlCode.SET_ZERO_DATA:
+                zero = SetZeroDataRequest.decode_untrusted(data)
+                size = zero.beyond_final_zero - zero.file_offset
+                node.data[zero.file_offset : zero.beyond_final_zero] = bytes(size)
+                return b""
+            case FsctlCode.QUERY_ALLOCATED_RANGES:
+                (asked,) = decode_allocated_ranges_untrusted(data)
+                return self._ranges(node, asked)
+            case FsctlCode.SRV_ENUMERATE_SNAPSHOTS:
+                return SnapshotsResponse(self.snapshots).encode()
+            case _:
+                raise Refused(ntstatus.STATUS_NOT_SUPPORTED)
+
+    def _copy_chunks(self, target: Content, request: CopyChunkRequest, opened: Iterable[Content]) -> bytes:
+        lengths = [chunk.length for chunk in request.chunks]
+        limits = self.copy_limits
+        if len(lengths) > limits.chunks or max(lengths) > limits.chunk or sum(lengths) > limits.total:
+            raise Refused(ntstatus.STATUS_INVALID_PARAMETER, CopyChunkResponse(*limits).encode())
+        number = int.from_bytes(request.source_key, "little")
+        source = next(node for node in opened if node.file_id == number)
+        for chunk in request.chunks:
+            piece = source.data[chunk.source_offset : chunk.source_offset + chunk.length]
+            target.data[chunk.target_offset : chunk.target_offset + chunk.length] = piece
+        done = sum(lengths) if self.copy_claims is None else self.copy_claims
+        return CopyChunkResponse(len(lengths), 0, done).encode()
+
+    def _ranges(self, node: Content, asked: AllocatedRange) -> bytes:
+        end = min(asked.file_offset + asked.length, len(node.data))
+        blocks = range(asked.file_offset // _BLOCK, -(-end // _BLOCK))
+        found = []
+        for is_used, run in groupby(
+            blocks, lambda block: any(node.data[block * _BLOCK : (block + 1) * _BLOCK])
+        ):
+            numbers = list(run)
+            first = max(numbers[0] * _BLOCK, asked.file_offset)
+            if is_used:
+                found.append(AllocatedRange(first, min((numbers[-1] + 1) * _BLOCK, end) - first))
+        if len(found) <= self.ranges_at_once:
+            return encode_allocated_ranges(found)
+        if self.tells_partial_ranges:
+            output = encode_allocated_ranges(found[: self.ranges_at_once])
+            raise Refused(ntstatus.STATUS_BUFFER_OVERFLOW, output)
+        raise Refused(ntstatus.STATUS_BUFFER_TOO_SMALL)
