@@ -9,6 +9,13 @@ from errno import EACCES, EIO
 from engine import ntstatus
 
 
+def printable(text: str) -> str:
+    """`text` with control characters and lone surrogates as escapes: names are whatever someone made."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 class SmbError(Exception):
     """Base of all ours; `errno` is what a POSIX program is told."""
 
@@ -44,7 +51,7 @@ class NtStatusError(SmbError):
     """
 
     def __init__(self, info: ntstatus.StatusInfo, what: str = "") -> None:
-        prefix = f"{what}: " if what else ""
+        prefix = f"{printable(what)}: " if what else ""
         super().__init__(f"{prefix}{info.meaning} ({info.name})", errno=info.errno)
         self.status = info.code
         self.name = info.name

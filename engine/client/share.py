@@ -234,6 +234,7 @@ class Share:
 
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
         """Rename within the share (one round trip); without `replace` a taken name is `AlreadyExists`."""
+        _check_target(target)
         steps: list[SetInfo] = [FileRenameInformation(file_name=target, replace_if_exists=replace)]
         access = Access.DELETE | _ATTRIBUTES
         await self._change(
@@ -242,6 +243,7 @@ class Share:
 
     async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
         """Make a hard link (one round trip)."""
+        _check_target(new)
         steps: list[SetInfo] = [FileLinkInformation(file_name=new, replace_if_exists=replace)]
         access = _ATTRIBUTES | Access.WRITE_ATTRIBUTES
         await self._change(
@@ -392,7 +394,7 @@ class Share:
         await set_ea(self._tree, path, name, value)
 
     async def snapshots(self, path: str = "") -> list[str]:
-        """The share's snapshots as `@GMT-…` tokens, newest first; none where it keeps none."""
+        """The share's snapshots as `@GMT-…` tokens, newest first; `NotSupported` where it keeps none."""
         create = CreateRequest(desired_access=Access.READ_DATA | _ATTRIBUTES, name=path)
         query = IoctlRequest(
             ctl_code=FsctlCode.SRV_ENUMERATE_SNAPSHOTS,
@@ -414,6 +416,12 @@ def _same_file(one: File, other: File) -> bool:
         return one.path.casefold() == other.path.casefold()
     # Where a share spans several volumes, the number alone may not tell.
     return (one.stat.file_id, one.stat.creation_ns) == (other.stat.file_id, other.stat.creation_ns)
+
+
+def _check_target(path: str) -> None:
+    """A server that takes names as C strings would cut this one at its NUL, and succeed."""
+    if "\0" in path:
+        raise error_from_status(ntstatus.STATUS_OBJECT_NAME_INVALID, f"use the name {path}")
 
 
 def _decode_all(reply: Reply) -> FileStat:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from engine import AccessDenied, FileStat, NotFound, SharingViolation
+from engine import AccessDenied, DeletePending, FileStat, NotFound, SharingViolation
 
 from .attributes import (
     DIRECTORY,
@@ -210,9 +210,14 @@ class Core:
 
     @contextmanager
     def changing(self, parent: Inode, name: bytes) -> Iterator[None]:
-        """Around a change of a name on the server. If it fails, the outcome may be unknown."""
+        """Around a change of a name on the server. If it fails, the outcome may be unknown.
+
+        `PosixError` EBUSY for a name whose deleted file somebody still has open: it is not free yet.
+        """
         try:
             yield
+        except DeletePending:
+            raise PosixError(errno.EBUSY, "the name's deleted file is still open somewhere") from None
         except BaseException:
             dentry = parent.children.get(name)
             if dentry is not None:

@@ -122,8 +122,17 @@ class Namespace:
             raise PosixError(errno.EISDIR)
         with core.changing(parent, name):
             await remove_file(core, parent, smb_name, dentry.inode if dentry is not None else None)
-        if dentry is not None:
-            self.forget_name(dentry)
+        if dentry is None:
+            return
+        self.forget_name(dentry)
+        if is_readonly(dentry.inode.stat.attributes) and dentry.inode.names:
+            await self._restore_readonly(dentry.inode)
+
+    async def _restore_readonly(self, inode: Inode) -> None:
+        """Removing one name of a read-only file took the attribute from all its names."""
+        core = self._core
+        attributes = settable(inode.stat.attributes)
+        await core.share.set_basic(core.inodes.path(inode), attributes=attributes)
 
     async def rmdir(self, parent_number: int, name: bytes) -> None:
         """Remove an empty folder."""

@@ -72,3 +72,9 @@ def test_an_auth_error_knows_the_status_if_there_was_one() -> None:
     assert errors.AuthError("no ticket").errno == errno.EACCES
     refused = errors.AuthError("no", status=ntstatus.STATUS_ACCOUNT_DISABLED, errno=errno.EKEYREVOKED)
     assert (refused.status, refused.errno) == (ntstatus.STATUS_ACCOUNT_DISABLED, errno.EKEYREVOKED)
+
+
+def test_names_of_any_kind_can_be_printed() -> None:
+    error = errors.error_from_status(ntstatus.STATUS_OBJECT_NAME_NOT_FOUND, "stat a\x1b[2J\ud800 ü.txt")
+    assert str(error).startswith("stat a\\x1b[2J\\ud800 ü.txt: ")
+    str(error).encode("utf-8")

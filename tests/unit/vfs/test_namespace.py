@@ -243,6 +243,30 @@ async def test_a_file_made_read_only_elsewhere_can_be_removed() -> None:
 
 
 @virtual_time
+async def test_the_other_names_of_a_removed_read_only_file_stay_read_only() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a")
+        node.attributes |= READONLY
+        await share.link("a", "b")
+        await lookup(fs, "a")
+        await lookup(fs, "b")
+        await fs.names.unlink(ROOT, b"a")
+        assert share.names() == ["b"]
+        assert node.attributes & READONLY
+
+
+@virtual_time
+async def test_a_name_that_waits_for_another_clients_close_is_busy() -> None:
+    async with mounted() as (share, fs):
+        share.put("a")
+        share.open_elsewhere("a")
+        await lookup(fs, "a")
+        await fs.names.unlink(ROOT, b"a")
+        with refused(errno.EBUSY):
+            await create(fs, "a")
+
+
+@virtual_time
 async def test_an_open_file_is_unlinked_at_once_and_lives_on() -> None:
     async with mounted() as (share, fs):
         handle, number = await create(fs, "f")
