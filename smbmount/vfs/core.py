@@ -210,14 +210,9 @@ class Core:
 
     @contextmanager
     def changing(self, parent: Inode, name: bytes) -> Iterator[None]:
-        """Around a change of a name on the server. If it fails, the outcome may be unknown.
-
-        `PosixError` EBUSY for a name whose deleted file somebody still has open: it is not free yet.
-        """
+        """Around a change of a name on the server. If it fails, the outcome may be unknown."""
         try:
             yield
-        except DeletePending:
-            raise PosixError(errno.EBUSY, "the name's deleted file is still open somewhere") from None
         except BaseException:
             dentry = parent.children.get(name)
             if dentry is not None:
@@ -226,3 +221,12 @@ class Core:
             raise
         finally:
             self.changed(parent, name)
+
+    @contextmanager
+    def creating(self, parent: Inode, name: bytes) -> Iterator[None]:
+        """Around the making of a name. `PosixError` EBUSY while somebody has its deleted file open."""
+        try:
+            with self.changing(parent, name):
+                yield
+        except DeletePending:
+            raise PosixError(errno.EBUSY, "the deleted file of that name is still open") from None

@@ -117,7 +117,7 @@ class Files:
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
         exclusive = bool(flags & os.O_EXCL)
-        with core.changing(parent, name):
+        with core.creating(parent, name):
             asked, asked_at = core.inodes.tick, core.now()
             file = await core.share.open(
                 core.inodes.child_path(parent, smb_name),

@@ -114,6 +114,8 @@ class Inode:
 
     def known_names(self) -> int:
         """How many different names we know of it, at least 1."""
+        if len(self.names) < 2:
+            return 1
         return sum(dentry.number == self.number for dentry in self.names) or 1
 
     def validity(self, now: float) -> float:
@@ -151,7 +153,7 @@ class Inode:
         self.fresh_until = fresh_until
 
     async def wait_for_closes(self) -> None:
-        """Return once no file that wrote is being closed: with its close a server sets the time of writing."""
+        """Return once no file that wrote is being closed: a server sets the time of writing with it."""
         while self.closing:
             await self.closing[-1].wait()
 

@@ -82,7 +82,7 @@ class Namespace:
         core.require_writable()
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
-        with core.changing(parent, name):
+        with core.creating(parent, name):
             asked_at = core.now()
             stat = await core.share.mkdir(core.inodes.child_path(parent, smb_name))
         answer = Answer(stat, DIRECTORY, None, core.inodes.tick, asked_at)
@@ -98,7 +98,7 @@ class Namespace:
             raise PosixError(errno.EPERM, "only regular files can be made on a share")
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
-        with core.changing(parent, name):
+        with core.creating(parent, name):
             asked_at = core.now()
             file = await core.share.open(
                 core.inodes.child_path(parent, smb_name),
@@ -178,7 +178,7 @@ class Namespace:
         core.require_writable()
         inode, parent = core.inodes[number], core.folder(parent_number)
         smb_name = core.names.encode(name)
-        with core.changing(parent, name):
+        with core.creating(parent, name):
             await core.share.link(core.inodes.path(inode), core.inodes.child_path(parent, smb_name))
         fresh_until = core.now() + core.time_to_live(inode.kind)
         dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until)
@@ -199,7 +199,7 @@ class Namespace:
         smb_name = core.names.encode(name)
         content = symlinks.encode(target)
         self._require_contained(target, parent.depth())
-        with core.changing(parent, name):
+        with core.creating(parent, name):
             asked_at = core.now()
             stat = await core.share.write_file(
                 core.inodes.child_path(parent, smb_name), content, disposition=Disposition.CREATE

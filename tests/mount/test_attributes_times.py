@@ -184,7 +184,8 @@ def tmpfs() -> Iterator[Path]:
     """A folder on a tmpfs, which stores times that no disk does."""
     folder = Path(tempfile.mkdtemp(prefix="smbmount-tmpfs-"))
     folder.chmod(0o755)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", folder], check=True, timeout=20)
+    options = "size=1m,mode=777"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, timeout=20)
     try:
         yield folder
     finally:
@@ -192,6 +193,7 @@ def tmpfs() -> Iterator[Path]:
         folder.rmdir()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount the file system for this test")
 def test_server_whose_times_are_odd(
     tmpfs: Path, samba_factory: SambaFactory, mount_factory: MountFactory
 ) -> None:

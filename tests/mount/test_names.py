@@ -55,6 +55,7 @@ MAPPED: Final = {
     "C:": "C\uf022",
     "stream:$DATA": "stream\uf022$DATA",
 }
+BOTH_SPELLINGS: Final = [*((name, name) for name in SAME_ON_BOTH_SIDES), *MAPPED.items()]
 NOT_UTF8: Final = [b"\xff", b"caf\xe9", b"cut \xf0\x9f\x8e", b"pair \xed\xa0\xbc\xed\xbe\x89", b"\xc0\xaf"]
 
 
@@ -88,7 +89,7 @@ def error_of(call: Callable[[], object]) -> int:
     return 0
 
 
-@pytest.mark.parametrize(("name", "on_server"), [(name, name) for name in SAME_ON_BOTH_SIDES] + [*MAPPED.items()])
+@pytest.mark.parametrize(("name", "on_server"), BOTH_SPELLINGS)
 def test_name_made_here(here: Path, there: Path, name: str, on_server: str) -> None:
     (here / name).write_text(name)
     assert os.listdir(there) == [on_server]
@@ -104,7 +105,7 @@ def test_name_made_here(here: Path, there: Path, name: str, on_server: str) -> N
     assert (there / on_server / "inside").is_file()
 
 
-@pytest.mark.parametrize(("name", "on_server"), [(name, name) for name in SAME_ON_BOTH_SIDES] + [*MAPPED.items()])
+@pytest.mark.parametrize(("name", "on_server"), BOTH_SPELLINGS)
 def test_name_made_on_the_server(
     samba: SambaServer, here: Path, there: Path, name: str, on_server: str
 ) -> None:

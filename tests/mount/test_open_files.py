@@ -222,7 +222,9 @@ def test_file_deleted_by_another_client_while_open(alone: Path, share_path: Path
     assert (share_path / "file").read_bytes() == b"new"
 
 
-def test_file_replaced_by_another_client_while_open(samba: SambaServer, alone: Path, share_path: Path) -> None:
+def test_file_replaced_by_another_client_while_open(
+    samba: SambaServer, alone: Path, share_path: Path
+) -> None:
     """The handle keeps what it opened; whoever opens the name anew gets the new file."""
     (alone / "file").write_bytes(b"old")
     with (alone / "file").open("rb", buffering=0) as old:

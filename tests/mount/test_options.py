@@ -325,7 +325,8 @@ def test_mount_as_fstab_does(samba: SambaServer, filled: str, tmp_path: Path) ->
     path = f"{programs}:{os.environ['PATH']}:/usr/sbin:/sbin"
     helper = shutil.which("mount.fuse3", path=path)
     assert helper is not None, "the package fuse3 is not installed"
-    options = f"rw,credentials={samba.credentials_file},port={samba.port},_netdev,nofail,noauto,x-systemd.automount"
+    fstab = "_netdev,nofail,noauto,x-systemd.automount"
+    options = f"rw,credentials={samba.credentials_file},port={samba.port},{fstab}"
     done = subprocess.run(
         [helper, f"{samba.unc()}/{filled}", folder, "-o", options, "-t", "fuse.smbmount"],
         env={**os.environ, "PATH": path, "PYTHONPATH": str(CHECKOUT)},

@@ -71,10 +71,11 @@ def test_password_shows_nowhere(guarded_server: SambaServer, tmp_path: Path, way
             variables["PASSWD_FD"] = str(descriptor)
         case _:
             user, variables["USER"] = "sign", f"{server.user}%{CANARY}"
+    options = f"port={server.port},{user}"
     with (
         (tmp_path / "log").open("wb") as log,
         subprocess.Popen(
-            [sys.executable, "-m", "smbmount", server.unc(), folder, "-o", f"port={server.port},{user}", "-d"],
+            [sys.executable, "-m", "smbmount", server.unc(), folder, "-d", "-o", options],
             env={**os.environ, "PYTHONPATH": str(CHECKOUT), **variables},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -122,14 +123,18 @@ def test_error_is_told_to_who_wrote(mount: Mount) -> None:
 def test_two_writers_hear_each_of_their_own_errors(mount: Mount) -> None:
     descriptors = [os.open(mount.path / name, os.O_CREAT | os.O_WRONLY) for name in ("a", "b")]
     for descriptor in descriptors:
-        errors = [*write_all(descriptor, TOO_MUCH), error_of(lambda: os.close(descriptor))]
+        errors = [*write_all(descriptor, TOO_MUCH), error_of(partial(os.close, descriptor))]
         assert [error for error in errors if error] == [errno.ENOSPC]
 
 
 def test_cp_fails_on_a_full_disk(mount: Mount, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(os.urandom(TOO_MUCH))
     done = subprocess.run(
-        ["cp", tmp_path / "large", mount.path / "copy"], capture_output=True, text=True, timeout=30, check=False
+        ["cp", tmp_path / "large", mount.path / "copy"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 1
     assert "No space left on device" in done.stderr

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -94,9 +96,8 @@ def test_attributes_of_folders(here: Path) -> None:
     "name", ["security.selinux", "trusted.x", "system.posix_acl_access", "system.x", "security.capability"]
 )
 def test_other_namespaces_are_not_supported(file: Path, name: str) -> None:
-    unsupported = {errno.ENOTSUP}
-    assert error_of(lambda: os.setxattr(file, name, b"x")) in unsupported | {errno.EINVAL}
-    assert error_of(lambda: os.getxattr(file, name)) in unsupported | {errno.ENODATA}
+    assert error_of(lambda: os.setxattr(file, name, b"x")) == errno.ENOTSUP
+    assert error_of(lambda: os.getxattr(file, name)) == errno.ENOTSUP
     assert values(file) == {}
 
 
@@ -116,20 +117,20 @@ def test_value_that_is_too_large(file: Path) -> None:
     assert set(values(file)) == (set() if error else {"USER.LARGE"})
 
 
-def test_empty_value_is_refused_or_kept(file: Path) -> None:
-    """SMB takes an empty value for a removal."""
-    error = error_of(lambda: os.setxattr(file, "user.empty", b""))
-    assert error in {0, errno.EINVAL, errno.ENOTSUP}
-    assert values(file) == ({} if error else {"USER.EMPTY": b""})
+def test_empty_value_is_refused(file: Path) -> None:
+    """SMB takes an empty value for a removal; cp and rsync forgive this error."""
+    os.setxattr(file, "user.a", b"kept")
+    for name in ("user.a", "user.b"):
+        assert error_of(partial(os.setxattr, file, name, b"")) == errno.ENOTSUP
+    assert values(file) == {"USER.A": b"kept"}
 
 
 def test_names(file: Path) -> None:
     longest = "user." + "n" * 200
     os.setxattr(file, longest, b"long")
     assert os.getxattr(file, longest) == b"long"
-    assert error_of(lambda: os.setxattr(file, "user.", b"x")) in {errno.EINVAL, errno.ENOTSUP}
-    error = error_of(lambda: os.setxattr(file, "user.ümlaut", b"x"))
-    assert error in {0, errno.EINVAL, errno.EILSEQ, errno.ENOTSUP}
+    assert error_of(lambda: os.setxattr(file, "user.", b"x")) == errno.EINVAL
+    assert error_of(lambda: os.setxattr(file, "user.ümlaut", b"x")) == errno.EINVAL
 
 
 def test_case_of_names_is_ignored_as_the_server_does(file: Path) -> None:
@@ -181,7 +182,7 @@ def test_cp_keeps_attributes(file: Path, here: Path, tmp_path: Path) -> None:
     for target in (here / "copy", tmp_path / "copy"):
         subprocess.run(["cp", "-a", file, target], check=True, timeout=30, capture_output=True)
         assert values(target) == {"USER.TAG": b"kept"}
-    subprocess.run(["cp", "-a", tmp_path / "copy", here / "back"], check=True, timeout=30, capture_output=True)
+    shutil.copy2(tmp_path / "copy", here / "back")
     assert values(here / "back") == {"USER.TAG": b"kept"}
 
 
@@ -190,7 +191,7 @@ def test_attributes_of_an_unlinked_open_file(file: Path) -> None:
     with file.open("rb") as opened:
         file.unlink()
         error = error_of(lambda: os.getxattr(opened.fileno(), "user.tag"))
-    assert error in {0, errno.ENOENT, errno.ESTALE}
+    assert error in {0, errno.ENOENT, errno.ESTALE}, "any answer but EIO"
 
 
 def test_share_without_extended_attributes(

@@ -37,9 +37,9 @@ def _fio(folder: Path, *options: str, size: int, jobs: int = 2) -> None:
 
 
 @pytest.mark.parametrize("engine", ["psync", "mmap"])
-@pytest.mark.parametrize("order", ["write", "randwrite"])
-def test_buffered_writes_verify(place: Place, engine: str, order: str) -> None:
-    _fio(place.path, f"--ioengine={engine}", f"--rw={order}", "--bs=4k", "--direct=0", size=16 * MIB)
+@pytest.mark.parametrize(("order", "size"), [("write", 32 * MIB), ("randwrite", 3 * MIB)])
+def test_buffered_writes_verify(place: Place, engine: str, order: str, size: int) -> None:
+    _fio(place.path, f"--ioengine={engine}", f"--rw={order}", "--bs=4k", "--direct=0", size=size)
 
 
 @pytest.mark.parametrize("order", ["write", "randwrite", "randrw"])
@@ -69,4 +69,4 @@ def test_asynchronous_writes_verify(place: Place) -> None:
 
 
 def test_writes_with_fsync_after_each_few_verify(place: Place) -> None:
-    _fio(place.path, "--ioengine=psync", "--rw=randwrite", "--bs=4k", "--fsync=64", size=4 * MIB)
+    _fio(place.path, "--ioengine=psync", "--rw=randwrite", "--bs=4k", "--fsync=64", size=2 * MIB)

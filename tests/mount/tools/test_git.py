@@ -12,7 +12,8 @@ from tests.support.tools import Place, noise, run
 
 Git = Callable[..., str]
 
-FILES = 300
+MANY = 300
+FEW = 40
 
 
 @pytest.fixture
@@ -35,12 +36,10 @@ def git(place: Place, local: Path) -> Git:
     return call
 
 
-@pytest.fixture
-def repository(place: Place, git: Git) -> Path:
-    """A repository on the mount with one commit of many files."""
-    path = place.path / "repository"
-    git("init", "--quiet", path, cwd=place.path)
-    for index in range(FILES):
+def _fill(path: Path, git: Git, files: int) -> None:
+    """Make a repository with one commit of `files` files and a symbolic link."""
+    git("init", "--quiet", path, cwd=path.parent)
+    for index in range(files):
         folder = path / f"folder {index % 10}"
         folder.mkdir(exist_ok=True)
         (folder / f"{index}.txt").write_bytes(noise(50 + index, str(index)))
@@ -48,11 +47,20 @@ def repository(place: Place, git: Git) -> Path:
     git("add", ".")
     git("commit", "--quiet", "-m", "first")
     assert git("status", "--porcelain") == ""
+    assert len(git("ls-files").splitlines()) == files + 1
+
+
+@pytest.fixture
+def repository(place: Place, git: Git) -> Path:
+    """A small repository on the mount."""
+    path = place.path / "repository"
+    _fill(path, git, FEW)
     return path
 
 
-def test_branches_merges_and_rebases(repository: Path, git: Git) -> None:
-    assert len(git("ls-files").splitlines()) == FILES + 1
+def test_branches_merges_and_rebases_of_many_files(place: Place, git: Git) -> None:
+    repository = place.path / "repository"
+    _fill(repository, git, MANY)
     git("checkout", "--quiet", "-b", "topic")
     (repository / "folder 0" / "0.txt").write_text("changed on the branch\n")
     (repository / "new").write_text("new\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Literal
 
 import pytest
 import trio
@@ -115,9 +116,9 @@ def test_closing_wakes_who_waits_to_send_or_to_receive() -> None:
     async def main() -> None:
         woken: list[str] = []
 
-        async def wait(name: str, call: Callable[[], object]) -> None:
+        async def wait(name: str, call: Callable[[], Awaitable[object]]) -> None:
             with pytest.raises(trio.ClosedResourceError):
-                await call()  # type: ignore[misc]
+                await call()
             woken.append(name)
 
         async with pair() as (transport, _), trio.open_nursery() as nursery:
@@ -272,23 +273,44 @@ def test_replies_that_come_in_one_piece(seal: bool) -> None:
     trio.run(main)
 
 
+_Resolved = tuple[
+    Literal[socket.AddressFamily.AF_INET], socket.SocketKind, int, str, tuple[str, int]
+]
+_Resolved6 = tuple[
+    Literal[socket.AddressFamily.AF_INET6],
+    socket.SocketKind,
+    int,
+    str,
+    tuple[str, int, int, int] | tuple[int, bytes],
+]
+
+
 class _Resolves(trio.abc.HostnameResolver):
-    """Knows two addresses for every name, or none."""
+    """Knows these IPv4 addresses for every name; without any, no name exists."""
 
     def __init__(self, *addresses: str) -> None:
         self._addresses = addresses
 
-    async def getaddrinfo(  # type: ignore[no-untyped-def]
-        self, host, port, family=0, type=0, proto=0, flags=0
-    ):
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[_Resolved | _Resolved6]:
         if not self._addresses:
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        assert isinstance(port, int)
         return [
-            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
+            (socket.AddressFamily.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
             for address in self._addresses
         ]
 
-    async def getnameinfo(self, sockaddr, flags):  # type: ignore[no-untyped-def]
+    async def getnameinfo(
+        self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int
+    ) -> tuple[str, str]:
         raise AssertionError("not asked for")
 
 
@@ -305,7 +327,15 @@ def test_a_host_that_does_not_exist() -> None:
 class _NeverResolves(_Resolves):
     """A name service that is silent."""
 
-    async def getaddrinfo(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[_Resolved | _Resolved6]:
         await trio.sleep_forever()
 
 

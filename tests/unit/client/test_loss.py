@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 
 import pytest
@@ -126,6 +127,49 @@ def test_a_loss_while_a_handle_is_closed_behind_our_back() -> None:
             assert server.received.count(Command.CLOSE) == 1
 
     trio.run(main)
+
+
+def test_a_loss_while_a_clean_up_waits_for_a_credit(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        server = NeverAnswers(Command.ECHO, total_credits=1)
+        server.tree.add_file("a")
+        async with connected(server) as share, trio.open_nursery() as nursery:
+            file = await share.open("a")
+
+            async def echo() -> None:
+                with pytest.raises(engine.TransportError):
+                    await share.echo()
+
+            nursery.start_soon(echo)
+            await server.until(lambda: len(server.held) == 1)
+            file.close_later()
+            await wait_all_tasks_blocked()
+            server.hang_up()
+            await share.wait_lost()
+            await wait_all_tasks_blocked()
+
+    with caplog.at_level(logging.DEBUG, "engine"):
+        trio.run(main)
+    assert "cleaning up with CLOSE failed" in caplog.text
+
+
+def test_silence_while_data_waits_to_be_sent() -> None:
+    async def main() -> None:
+        server = StopsReading(armed=False, max_size=8 << 20, total_credits=600)
+        outcomes: list[BaseException] = []
+        config = engine.ConnectConfig(echo_interval=10)
+        async with running(server), engine.connect(server.unc, ACCOUNT, config) as share:
+            file = await share.open(
+                "a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE
+            )
+            server.armed = True
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(collect, share, outcomes)
+                for number in range(4):
+                    nursery.start_soon(write, file, number << 23, outcomes)
+            assert [str(error) for error in outcomes] == ["the server has been silent for 20 s"] * 5
+
+    trio.run(main, clock=MockClock(autojump_threshold=_QUIET))
 
 
 def test_errors_after_the_loss_do_not_share_a_traceback() -> None:

@@ -475,10 +475,7 @@ def test_with_few_credits_compounds_become_single_requests_with_the_same_outcome
 def test_a_target_with_a_nul_is_refused_before_a_server_can_cut_it(verb: str) -> None:
     async def test(share: engine.Share) -> None:
         with pytest.raises(engine.NameInvalid):
-            if verb == "rename":
-                await share.rename("a", "b\0c", replace=False)
-            else:
-                await share.link("a", "b\0c")
+            await getattr(share, verb)("a", "b\0c", replace=False)
         assert share.statistics().requests["SET_INFO"] == 0
 
     run(FakeServer(), test)

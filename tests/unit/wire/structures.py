@@ -469,7 +469,7 @@ _REPARSE: Final = (
     _reparse("symlink", _symbolic_links),
     _reparse("mount-point", st.builds(reparse.MountPoint, text, text)),
     _reparse("nfs", _nfs_files),
-    _reparse("lx", st.builds(reparse.LxSymlink, st.text(st.characters(), max_size=12))),
+    _reparse("lx", st.builds(reparse.LxSymlink, st.text(st.characters(codec="utf-8"), max_size=12))),
     _reparse("other", _other_points),
 )
 
