@@ -150,7 +150,11 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        return info_from(await self._fs.files.open(inode, flags))
+        opened = await self._fs.files.open(inode, flags)
+        if opened.attributes_changed:
+            # Attributes alone: that never waits for a page, so never for a request to this process.
+            pyfuse3.invalidate_inode(inode, attr_only=True)
+        return info_from(opened)
 
     @guarded
     async def create(

@@ -55,6 +55,8 @@ class ConnectConfig:
     def __post_init__(self) -> None:
         if self.min_dialect > self.max_dialect:
             raise ValueError("the lowest dialect allowed is above the highest: swap or widen them")
+        if not (self.timeout > 0 and self.echo_interval > 0 and self.max_credits > 0):
+            raise ValueError("timeout, echo interval and credits have to be more than 0")
 
 
 class Unc(NamedTuple):

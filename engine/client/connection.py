@@ -121,8 +121,8 @@ class Connection:
     ) -> list[Reply]:
         """Send requests in one frame and wait for all their final replies.
 
-        The caller has made sure by `fits` that the server grants credits for that many at once. If
-        this is cancelled, a CLOSE among them is sent all the same.
+        Raises `CreditShortage`, and has sent nothing, if the server does not grant credits for that
+        many at once. If this is cancelled, a CLOSE among them is sent all the same.
         """
         charge = sum(map(self._machine.charge, requests))
         try:

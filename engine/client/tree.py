@@ -10,6 +10,7 @@ from engine import ntstatus
 from engine.client.connection import Batch, Connection
 from engine.client.session import Session
 from engine.errors import NtStatusError, RemoteProtocolError, error_from_status
+from engine.proto.credits import CreditShortage
 from engine.proto.inflight import Reply, Request
 from engine.wire.constants import Command, ShareFlags, ShareType
 from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
@@ -67,11 +68,14 @@ class Tree:
         holds the index and the replies. A handle that was opened and would be left open is closed.
         `what` says what is tried, for the message.
         """
-        if len(requests) == 1 or self.connection.fits(requests):
-            replies = await self.connection.exchange(
-                requests, self.batch, related=len(requests) > 1, urgent=urgent
-            )
-        else:
+        related = len(requests) > 1
+        try:
+            if related and not self.connection.fits(requests):
+                raise CreditShortage(f"{what}: too few credits for {len(requests)} requests at once")
+            replies = await self.connection.exchange(requests, self.batch, related=related, urgent=urgent)
+        except CreditShortage:
+            if not related:
+                raise
             replies = await self._one_by_one(requests)
         for index, reply in enumerate(replies):
             status = reply.header.status

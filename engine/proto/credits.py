@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.errors import RemoteProtocolError
+from engine.errors import LocalProtocolError, RemoteProtocolError
 
 CREDIT_UNIT: Final = 65536
 """Payload bytes that one credit pays for ([MS-SMB2] 3.2.4.1.5)."""
@@ -26,6 +26,10 @@ _ASK_AT_ONCE: Final = 512
 def credit_charge(payload: int) -> int:
     """Credits that a request costs whose larger side, request or reply, carries `payload` bytes."""
     return max(1, -(-payload // CREDIT_UNIT))
+
+
+class CreditShortage(LocalProtocolError):
+    """The server grants too few credits for this frame, yet enough for a smaller one."""
 
 
 class CreditLedger:
@@ -52,8 +56,9 @@ class CreditLedger:
     def offer(self, wanted: int, *, minimum: int = 1, urgent: bool = False) -> int:
         """Return how many credits may be spent now: `wanted`, fewer where no more can come, or 0: wait.
 
-        A result other than 0 is at least `minimum`. Raises `RemoteProtocolError` where waiting is
-        pointless because the server has not granted `minimum` and owes us no reply.
+        A result other than 0 is at least `minimum`. Where waiting for that many is pointless, because
+        the server owes us no reply: raises `CreditShortage` if there are fewer, `RemoteProtocolError` if
+        there are none.
         """
         kept_back = self._kept_back(urgent)
         room = self.available - kept_back
@@ -63,7 +68,8 @@ class CreditLedger:
         if attainable >= wanted:
             return 0
         if attainable < minimum and not self.outstanding:
-            raise RemoteProtocolError(f"the server granted {self.available} credits, {minimum} are needed")
+            words = f"the server granted {self.available} credits, {minimum} are needed"
+            raise CreditShortage(words) if room > 0 else RemoteProtocolError(words)
         return room if room >= max(minimum, attainable) else 0
 
     def _kept_back(self, urgent: bool) -> int:

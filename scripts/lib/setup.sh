@@ -54,8 +54,9 @@ install_packages() {
     fi
     printf 'installing %s\n' "$*"
     "${as_root[@]}" apt-get -qq update || fail "apt-get update failed; is the network there?"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq -y --no-install-recommends install "$@" >/dev/null ||
+    # A machine that has just started may be busy with its own upgrades, hence the wait for the lock.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes \
+        apt-get -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >/dev/null ||
         fail "apt-get could not install: $*"
 }
 

@@ -93,6 +93,7 @@ class Core:
         """The attributes as the kernel gets them, under one of the inode's numbers."""
         now = self.now()
         stat = inode.stat
+        inode.told = inode.content_version
         return Attributes(
             number,
             mode_of(inode.kind, stat.attributes, self.config),
@@ -195,8 +196,14 @@ class Core:
         except ABSENT:
             if name is None:
                 raise
-        self.inodes.remove(name)
+        self.disown(name)
         return None
+
+    def disown(self, dentry: Dentry) -> None:
+        """The server says that this name is gone, or another file's: the caches are wrong about it."""
+        if dentry.parent.listing is not None:
+            dentry.parent.listing.forget(dentry.smb_name)
+        self.inodes.remove(dentry)
 
     def changed(self, parent: Inode, *names: bytes) -> None:
         """We have changed these names of a folder: what is known of it is outdated."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,14 +30,21 @@ _PLAIN: Final = FileAttributes.NORMAL | FileAttributes.ARCHIVE
 _CLOSE_SECONDS: Final = 60.0
 """How long a close is waited for, by those who want the times that it sets."""
 
+_TIME_STEP_NS: Final = 2_000_000_000
+"""The longest step of a server's times, FAT's; the clocks are taken to agree that well."""
+
 
 @dataclass(slots=True)
 class OpenedFile:
-    """The reply to open: the handle, and how the kernel may cache the file's pages."""
+    """The reply to open: the handle, and how the kernel may cache the file's pages.
+
+    `attributes_changed`: the kernel was told others, and must ask again to see the file as it is now.
+    """
 
     number: int
     direct_io: bool
     keep_cache: bool
+    attributes_changed: bool
 
 
 class Files:
@@ -106,7 +114,7 @@ class Files:
 
     def _forget_newest_name(self, inode: Inode) -> None:
         if inode.names:
-            self._core.inodes.remove(inode.names[-1])
+            self._core.disown(inode.names[-1])
 
     async def create(
         self, parent_number: int, name: bytes, mode: int, flags: int
@@ -149,11 +157,14 @@ class Files:
         )
         handle.number = core.files.add(handle)
         inode.handles.append(handle)
-        version = None if inode.stale or inode.is_dirty else (inode.stat.size, inode.stat.write_ns)
+        unsure = inode.stale or inode.is_dirty or _is_recent(inode.stat.write_ns)
+        version = None if unsure else inode.content_version
         keep_cache = version is not None and version == inode.open_version
         inode.open_version = version
         direct_io = self._writes_through or (handle.append and not readable)
-        return OpenedFile(handle.number, direct_io, keep_cache and not direct_io)
+        return OpenedFile(
+            handle.number, direct_io, keep_cache and not direct_io, inode.told != inode.content_version
+        )
 
     async def read(self, number: int, offset: int, length: int) -> memoryview | bytes:
         """Up to `length` bytes at `offset`; fewer only at the end of the file."""
@@ -195,15 +206,17 @@ class Files:
     def _new_writes(self, inode: Inode) -> WriteBehind:
         core = self._core
 
-        def on_failure() -> None:
+        def on_settled(failed: bool) -> None:
+            # What was asked before may have been answered before the data came.
             core.inodes.touch(inode)
-            inode.expire()
+            if failed:
+                inode.expire()
 
         return WriteBehind(
             core.write_budget,
             core.spawn,
             chunk=self._write_chunk,
-            on_failure=on_failure,
+            on_settled=on_settled,
         )
 
     def _wrote(self, handle: FileHandle, end: int) -> None:
@@ -338,6 +351,11 @@ class Files:
 
 def _without(events: tuple[trio.Event, ...], gone: trio.Event) -> tuple[trio.Event, ...]:
     return tuple(event for event in events if event is not gone)
+
+
+def _is_recent(write_ns: int) -> bool:
+    """Whether another write could still leave the same time, so that equal times prove nothing."""
+    return time.time_ns() - write_ns < _TIME_STEP_NS
 
 
 def _access(flags: int) -> Access:

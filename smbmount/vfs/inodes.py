@@ -46,7 +46,8 @@ class Inode:
     `fresh_until` is the end of the attributes' validity, in trio's clock. `changed` is the table's tick of
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
-    server when all was written. `open_version` is what the kernel's page cache holds, if we know.
+    server when all was written. `open_version` is what the kernel's page cache holds, if we know,
+    `told` the version whose attributes it was told last.
     `closing` has an event for each open file whose last close is under way.
     """
 
@@ -69,6 +70,7 @@ class Inode:
         "stale",
         "stat",
         "target",
+        "told",
         "unlinked",
         "writes",
     )
@@ -94,6 +96,7 @@ class Inode:
         self.listing: Listing | None = None
         self.misses: list[float] = []
         self.open_version: tuple[int, int] | None = None
+        self.told: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         return f"<Inode {self.number:#x} {[dentry.name for dentry in self.names]}>"
@@ -111,6 +114,11 @@ class Inode:
         if self.kind == DIRECTORY:
             return 1
         return self.stat.number_of_links or self.known_names()
+
+    @property
+    def content_version(self) -> tuple[int, int]:
+        """What differs when the content does: size and time of writing."""
+        return self.stat.size, self.stat.write_ns
 
     def known_names(self) -> int:
         """How many different names we know of it, at least 1."""

@@ -93,7 +93,7 @@ class WriteBehind:
     """The unwritten data of one inode.
 
     `spawn(task, *args)` starts a task that outlives the caller; `chunk` is the bytes per WRITE;
-    `on_failure()` is called for each extent that could not be written.
+    `on_settled(failed)` is called for each extent that was answered, as it stops being dirty.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class WriteBehind:
         spawn: Callable[..., object],
         *,
         chunk: int,
-        on_failure: Callable[[], None],
+        on_settled: Callable[[bool], None],
         file_limit: int = FILE_LIMIT,
     ) -> None:
         self._budget = budget
         self._spawn = spawn
         self._chunk = min(chunk, CHUNK)
-        self._on_failure = on_failure
+        self._on_settled = on_settled
         self._file_limit = file_limit
         self._queue: deque[Extent] = deque()
         self._in_flight: list[Extent] = []
@@ -202,8 +202,8 @@ class WriteBehind:
     def _settle(self, extent: Extent, error: SmbError | OSError | None) -> None:
         if error is not None:
             extent.writer.fail(error)
-            self._on_failure()
         self._in_flight.remove(extent)
+        self._on_settled(error is not None)
         self.dirty -= extent.length
         self._budget.used -= extent.length
         if not self.dirty:

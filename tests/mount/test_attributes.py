@@ -120,6 +120,41 @@ def test_chmod_of_what_cannot_be_stored_succeeds_silently(here: Path, mode: int)
         assert mode_of(here / name) == 0o755
 
 
+def test_truncating_open_keeps_dos_and_extended_attributes(
+    samba: SambaServer, share_path: Path, mount_factory: MountFactory
+) -> None:
+    (share_path / "file").write_text("content")
+    samba.adopt(share_path)
+    samba.smbclient("data", f'setmode "{share_path.name}\\file" +hs')
+    here = mount_factory(samba, folder=share_path.name).path
+    os.setxattr(here / "file", "user.tag", b"kept")
+    (here / "file").write_text("new")
+    assert (share_path / "file").read_text() == "new"
+    assert set(dos_attributes(samba, share_path / "file")) >= {"H", "S"}
+    assert os.getxattr(here / "file", "user.tag") == b"kept"
+
+
+def test_read_only_folder_can_be_removed(
+    samba: SambaServer, share_path: Path, mount_factory: MountFactory
+) -> None:
+    (share_path / "folder").mkdir()
+    samba.adopt(share_path)
+    samba.smbclient("data", f'setmode "{share_path.name}\\folder" +r')
+    assert "R" in dos_attributes(samba, share_path / "folder")
+    (mount_factory(samba, folder=share_path.name).path / "folder").rmdir()
+    assert os.listdir(share_path) == []
+
+
+def test_removing_one_name_of_a_read_only_file_leaves_the_other_read_only(here: Path, there: Path) -> None:
+    (here / "one").write_text("content")
+    os.link(here / "one", here / "two")
+    (here / "one").chmod(0o444)
+    (here / "one").unlink()
+    assert os.listdir(there) == ["two"]
+    assert mode_of(here / "two") == 0o555
+    assert error_of(lambda: (here / "two").write_text("changed")) == errno.EACCES
+
+
 def test_folders_stay_writable(here: Path) -> None:
     (here / "folder").mkdir()
     (here / "folder").chmod(0o555)
@@ -217,7 +252,7 @@ def test_folders_have_kind_and_links(here: Path) -> None:
     assert stat.S_ISDIR((here / "folder").stat().st_mode)
     assert stat.S_ISREG((here / "file").stat().st_mode)
     assert (here / "file").stat().st_nlink == 1
-    assert (here / "folder").stat().st_nlink >= 1
+    assert (here / "folder").stat().st_nlink == 1
 
 
 def test_space_of_the_file_system(samba: SambaServer, mounted: Mount) -> None:

@@ -80,13 +80,22 @@ def test_unlinked_file_stays_usable_until_closed(here: Path, there: Path) -> Non
     wait_for_names(there)
 
 
-def test_folder_can_go_while_its_unlinked_file_is_open_nowhere(here: Path, there: Path) -> None:
+def test_folder_can_go_once_its_unlinked_file_is_closed(here: Path, there: Path) -> None:
+    """As on NFS: until then the server keeps the file in the folder, under a name that is not shown."""
     (here / "folder").mkdir()
     with (here / "folder" / "file").open("wb"):
         (here / "folder" / "file").unlink()
         assert os.listdir(here / "folder") == []
+        assert error_of((here / "folder").rmdir) == errno.ENOTEMPTY
+    wait_for_names(there / "folder")
     (here / "folder").rmdir()
-    wait_for_names(there)
+    assert os.listdir(there) == []
+
+
+def test_unlinked_file_cannot_be_opened_once_more(here: Path) -> None:
+    with (here / "file").open("wb") as file:
+        (here / "file").unlink()
+        assert error_of(lambda: os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY)) == errno.ESTALE
 
 
 def test_new_file_takes_the_name_of_an_unlinked_one(here: Path, there: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import stat
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -300,6 +301,15 @@ def test_what_fsync_returned_from_is_on_the_server(
     os.pwrite(file, b"more", 0)
     os.fdatasync(file)
     assert (there / "file").read_bytes()[:4] == b"more"
+
+
+def test_what_was_written_reaches_the_server_by_itself(
+    here: Path, there: Path, opened: Callable[..., int]
+) -> None:
+    os.write(opened(here / "log", os.O_CREAT | os.O_WRONLY), b"a line\n")
+    deadline = time.monotonic() + 5
+    while (there / "log").read_bytes() != b"a line\n":
+        assert time.monotonic() < deadline
 
 
 def test_what_another_client_wrote_is_seen_after_open(

@@ -96,8 +96,9 @@ def test_attributes_of_folders(here: Path) -> None:
     "name", ["security.selinux", "trusted.x", "system.posix_acl_access", "system.x", "security.capability"]
 )
 def test_other_namespaces_are_not_supported(file: Path, name: str) -> None:
-    assert error_of(lambda: os.setxattr(file, name, b"x")) == errno.ENOTSUP
     assert error_of(lambda: os.getxattr(file, name)) == errno.ENOTSUP
+    # The kernel looks at the values of some names itself, and finds this one malformed.
+    assert error_of(lambda: os.setxattr(file, name, b"x")) in {errno.ENOTSUP, errno.EINVAL}
     assert values(file) == {}
 
 

@@ -252,3 +252,19 @@ def test_credits_that_come_back_late_are_waited_for(caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING):
         trio.run(main)
     assert not caplog.records
+
+
+def test_a_server_that_lowers_its_grants_while_compounds_wait() -> None:
+    async def main() -> None:
+        server = GrantsFewCredits(6)
+        async with connected(server) as share:
+            await share.write_file("file", b"content")
+            async with trio.open_nursery() as nursery:
+                for _ in range(10):
+                    nursery.start_soon(share.stat, "file")
+                server.total_credits = 1
+            assert (await share.stat("file")).size == 7
+            assert share.statistics().trips["CREATE"] > 0
+            await settled(server, share)
+
+    trio.run(main)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import RemoteProtocolError
-from engine.proto.credits import CREDIT_UNIT, CreditLedger, credit_charge
+from engine.proto.credits import CREDIT_UNIT, CreditLedger, CreditShortage, credit_charge
 
 
 def ledger(credits: int, outstanding: int = 0, target: int = 512) -> CreditLedger:
@@ -69,11 +69,11 @@ def test_a_server_that_grants_none_breaks_the_protocol() -> None:
         books.offer(1)
 
 
-def test_a_server_that_grants_too_few_for_a_compound_breaks_it_as_late_as_possible() -> None:
+def test_too_few_credits_for_a_compound_are_a_shortage_and_only_once_no_more_can_come() -> None:
     books = ledger(2, outstanding=1)
     assert books.offer(3, minimum=3) == 0
     books.bank(0, 1)
-    with pytest.raises(RemoteProtocolError, match="granted 2 credits, 3 are needed"):
+    with pytest.raises(CreditShortage, match="granted 2 credits, 3 are needed"):
         books.offer(3, minimum=3)
 
 
@@ -106,7 +106,7 @@ class _Server:
         before = self.books.available
         try:
             offered = self.books.offer(wanted, minimum=minimum, urgent=urgent)
-        except RemoteProtocolError:
+        except (CreditShortage, RemoteProtocolError):
             assert not self.unanswered
             assert before - kept_back < minimum
             return False

@@ -48,10 +48,10 @@ class Bench:
         return FakeWriter(FakeFile(self.share, "f", self.node, Access.WRITE, existed=True))
 
     def new_writes(self, nursery: trio.Nursery, chunk: int = MIB) -> WriteBehind:
-        return WriteBehind(self.budget, nursery.start_soon, chunk=chunk, on_failure=self.count_failure)
+        return WriteBehind(self.budget, nursery.start_soon, chunk=chunk, on_settled=self.count_failure)
 
-    def count_failure(self) -> None:
-        self.failures += 1
+    def count_failure(self, failed: bool) -> None:
+        self.failures += failed
 
     async def write(self, offset: int, data: bytes) -> None:
         await self.writes.wait_for_room(len(data))

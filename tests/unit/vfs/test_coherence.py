@@ -1,0 +1,128 @@
+"""What other clients and other processes change while we have it cached."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+import pyfuse3
+import pytest
+import trio
+import trio.testing
+
+from engine import Access, CreateOptions, Disposition
+from smbmount.operations import Operations
+from tests.fakes.share import FakeFile
+
+from .support import ROOT, lookup, mounted, open_file, refused, virtual_time
+
+
+@virtual_time
+async def test_an_open_says_that_the_file_is_not_what_the_kernel_was_told() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        assert not (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+        share.resize(node, 8)
+        assert (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+        assert (await fs.metadata.getattr(number)).size == 8
+        assert not (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+        node.written += 100
+        assert (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+
+
+@virtual_time
+async def test_the_kernel_asks_again_for_a_file_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[tuple[int, bool]] = []
+
+    def invalidate(number: int, attr_only: bool = False) -> None:
+        forgotten.append((number, attr_only))
+
+    monkeypatch.setattr(pyfuse3, "invalidate_inode", invalidate)
+    async with mounted() as (share, fs):
+        operations, context = Operations(fs, 60.0), pyfuse3.RequestContext()
+        node = share.put("a", b"data")
+        entry = await operations.lookup(ROOT, pyfuse3.FileNameT(b"a"), context)
+        await operations.open(entry.st_ino, pyfuse3.FlagT(os.O_RDONLY), context)
+        assert forgotten == []
+        share.resize(node, 8)
+        await operations.open(entry.st_ino, pyfuse3.FlagT(os.O_RDONLY), context)
+        assert forgotten == [(entry.st_ino, True)]
+
+
+@virtual_time
+async def test_a_listing_is_not_believed_about_a_file_that_was_replaced() -> None:
+    async with mounted() as (share, fs):
+        for name in ("a", "b", "c", "d"):
+            share.put(name)
+        for name in ("a", "b", "c"):
+            old = (await lookup(fs, name)).number
+        assert share.count("scandir") == 1, "the third miss lists the folder"
+        share.put("c", b"new")
+        with refused(errno.ESTALE):
+            await fs.files.open(old, os.O_RDONLY)
+        found = await lookup(fs, "c")
+        assert found.number != old
+        assert bytes(await fs.files.read(await open_file(fs, "c"), 0, 10)) == b"new"
+
+
+@virtual_time
+async def test_a_listing_is_not_believed_about_a_file_that_was_removed() -> None:
+    async with mounted() as (share, fs):
+        for name in ("a", "b", "c"):
+            share.put(name)
+            number = (await lookup(fs, name)).number
+        share.remove("c")
+        fs.core.inodes[number].expire()
+        with refused(errno.ESTALE):
+            await fs.metadata.getattr(number)
+        with refused(errno.ENOENT):
+            await lookup(fs, "c")
+
+
+@virtual_time
+async def test_pages_are_not_kept_while_another_write_could_leave_the_same_time() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a", b"data")
+        node.written = time.time_ns()
+        number = (await lookup(fs, "a")).number
+        assert not (await fs.files.open(number, os.O_RDONLY)).keep_cache
+        assert not (await fs.files.open(number, os.O_RDONLY)).keep_cache
+
+
+@virtual_time
+async def test_an_open_that_a_write_overtakes_does_not_take_the_size_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server answers the open, then takes the data of a write that was there before; its answer comes
+    first. What is appended next must not overwrite that."""
+    async with mounted() as (share, fs), trio.open_nursery() as nursery:
+        share.put("a")
+        number = (await lookup(fs, "a")).number
+        first = (await fs.files.open(number, os.O_WRONLY | os.O_APPEND)).number
+        await fs.files.write(first, 0, b"one ")
+        plain_open, under_way, arrived = share.open, trio.Event(), trio.Event()
+
+        async def slow_open(
+            path: str, *, access: Access, options: CreateOptions, disposition: Disposition = Disposition.OPEN
+        ) -> FakeFile:
+            file = await plain_open(path, access=access, options=options, disposition=disposition)
+            under_way.set()
+            await arrived.wait()
+            return file
+
+        monkeypatch.setattr(share, "open", slow_open)
+        second: list[int] = []
+
+        async def append() -> None:
+            second.append((await fs.files.open(number, os.O_WRONLY | os.O_APPEND)).number)
+            await fs.files.write(second[0], 0, b"two")
+
+        nursery.start_soon(append)
+        await under_way.wait()
+        await fs.files.flush(first)
+        arrived.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await fs.files.fsync(second[0])
+        assert bytes(share.find("a").data) == b"one two"
