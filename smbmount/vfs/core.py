@@ -65,6 +65,7 @@ class Core:
         self.files: HandleTable[FileHandle] = HandleTable()
         self.write_budget = WriteBudget()
         self.read_budget = ReadBudget()
+        self._replacements: dict[tuple[Inode, bytes], trio.Event] = {}
         self._targets: OrderedDict[tuple[int | str, int, int], bytes | None] = OrderedDict()
 
     @staticmethod
@@ -228,6 +229,21 @@ class Core:
             raise
         finally:
             self.changed(parent, name)
+
+    @contextmanager
+    def replacing(self, parent: Inode, name: bytes) -> Iterator[None]:
+        """Around the replacement of a file, during which its name may be missing on the server."""
+        done = self._replacements[parent, name] = trio.Event()
+        try:
+            yield
+        finally:
+            del self._replacements[parent, name]
+            done.set()
+
+    async def wait_for_replacement(self, parent: Inode, name: bytes) -> None:
+        """Return once the name is not being replaced: to programs of this mount it never is missing."""
+        while (parent, name) in self._replacements:
+            await self._replacements[parent, name].wait()
 
     @contextmanager
     def creating(self, parent: Inode, name: bytes) -> Iterator[None]:

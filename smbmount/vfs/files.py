@@ -69,6 +69,8 @@ class Files:
             core.require_writable()
         if truncate:
             await self._drain(inode)
+        if inode.names:
+            await core.wait_for_replacement(inode.names[-1].parent, inode.names[-1].name)
         asked, asked_at = core.inodes.tick, core.now()
         file = await self._open_remote(inode, access, truncate)
         if not core.inodes.describes(inode, file.stat):
@@ -77,7 +79,7 @@ class Files:
             raise PosixError(errno.ESTALE)
         if truncate:
             core.inodes.touch(inode)
-            self._drop_readahead(inode)
+            inode.drop_readahead()
             asked = core.inodes.tick
         inode.update(file.stat, asked, asked_at + core.time_to_live(FILE))
         return self._opened(inode, file, flags)
@@ -170,14 +172,16 @@ class Files:
         """Up to `length` bytes at `offset`; fewer only at the end of the file."""
         handle = self._core.files[number]
         inode = handle.inode
-        writes = inode.writes
+        writes, end = inode.writes, offset + length
+        if writes is not None and inode.is_dirty and end > min(inode.clean_size, writes.lowest_offset()):
+            await writes.drain()
+        size = inode.stat.size
         if writes is not None and inode.is_dirty:
-            end = offset + length
-            if end > inode.clean_size or end > writes.lowest_offset():
-                await writes.drain()
-        if handle.readahead is None:
+            # What is fetched ahead now, behind the first unwritten byte, would be outdated when it is read.
+            size = min(size, writes.lowest_offset())
+        if handle.readahead is None or (inode.is_dirty and end > size):
             return await handle.file.read_at(offset, length)
-        return await handle.readahead.read(offset, length, inode.stat.size)
+        return await handle.readahead.read(offset, length, size)
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Take `data` over, or write it through; the number of bytes. An earlier error of this open file is
@@ -226,7 +230,7 @@ class Files:
         inode.stale = True
         inode.open_version = None
         self._core.inodes.touch(inode)
-        self._drop_readahead(inode)
+        inode.drop_readahead()
 
     async def truncate(self, inode: Inode, size: int, number: int | None) -> None:
         """Set a file's size, through the open file `number` or another that may write, else by its name."""
@@ -246,7 +250,7 @@ class Files:
             raise
         finally:
             core.inodes.touch(inode)
-            self._drop_readahead(inode)
+            inode.drop_readahead()
             inode.open_version = None
         inode.stat.size = inode.clean_size = size
         inode.stat.allocation_size = min(inode.stat.allocation_size, size)
@@ -342,11 +346,6 @@ class Files:
     async def _drain(self, inode: Inode) -> None:
         if inode.writes is not None and inode.is_dirty:
             await inode.writes.drain()
-
-    def _drop_readahead(self, inode: Inode) -> None:
-        for handle in inode.handles:
-            if handle.readahead is not None:
-                handle.readahead.drop()
 
 
 def _without(events: tuple[trio.Event, ...], gone: trio.Event) -> tuple[trio.Event, ...]:

@@ -145,7 +145,7 @@ class Inode:
             self.clean_size = stat.size
         if not stat.number_of_links:
             stat.number_of_links = self.stat.number_of_links
-        self.stat = stat
+        self._take(stat)
         self.fresh_until = max(fresh_until, self.fresh_until)
 
     def update_from_listing(self, stat: FileStat, asked: int, fresh_until: float) -> None:
@@ -156,9 +156,20 @@ class Inode:
         if self.handles and any(handle.writable for handle in self.handles):
             return
         stat.number_of_links = self.stat.number_of_links
-        self.stat = stat
+        self._take(stat)
         self.clean_size = stat.size
         self.fresh_until = fresh_until
+
+    def _take(self, stat: FileStat) -> None:
+        if self.handles and self.content_version != (stat.size, stat.write_ns):
+            self.drop_readahead()
+        self.stat = stat
+
+    def drop_readahead(self) -> None:
+        """The content has changed: what was fetched ahead is outdated."""
+        for handle in self.handles:
+            if handle.readahead is not None:
+                handle.readahead.drop()
 
     async def wait_for_closes(self) -> None:
         """Return once no file that wrote is being closed: a server sets the time of writing with it."""

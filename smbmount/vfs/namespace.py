@@ -32,6 +32,7 @@ class Namespace:
         core = self._core
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
+        await core.wait_for_replacement(parent, name)
         if name in parent.children:
             await parent.children[name].inode.wait_for_closes()
         dentry = self._known(parent, name, smb_name)

@@ -52,11 +52,17 @@ class Renames:
             if flags & RENAME_NOREPLACE or _is_case_change(source, target, new_parent, new_smb_name):
                 await core.share.rename(path, new_path, replace=False)
             else:
-                await self._replace(path, new_path, new_parent, source.inode, target)
+                await self._replace(path, new_path, new_parent, new_name, source.inode, target)
         self._moved(source, target, new_parent, new_name, new_smb_name)
 
     async def _replace(
-        self, path: str, new_path: str, new_parent: Inode, source: Inode, target: Dentry | None
+        self,
+        path: str,
+        new_path: str,
+        new_parent: Inode,
+        new_name: bytes,
+        source: Inode,
+        target: Dentry | None,
     ) -> None:
         if source.kind == DIRECTORY:
             await self._replace_folder(path, new_path, target)
@@ -65,16 +71,17 @@ class Renames:
             raise PosixError(errno.EISDIR)
         folder = self._core.inodes.path(new_parent)
         replaced = target.inode if target is not None else None
-        if replaced is not None and replaced.handles:
-            await replace_file(self._core, path, folder, new_path, replaced)
-            return
-        try:
-            await self._core.share.rename(path, new_path, replace=True)
-        except _REFUSED_TO_REPLACE as refusal:
-            try:
+        with self._core.replacing(new_parent, new_name):
+            if replaced is not None and replaced.handles:
                 await replace_file(self._core, path, folder, new_path, replaced)
-            except NotFound:
-                raise refusal from None
+                return
+            try:
+                await self._core.share.rename(path, new_path, replace=True)
+            except _REFUSED_TO_REPLACE as refusal:
+                try:
+                    await replace_file(self._core, path, folder, new_path, replaced)
+                except NotFound:
+                    raise refusal from None
 
     async def _replace_folder(self, path: str, new_path: str, target: Dentry | None) -> None:
         share = self._core.share

@@ -155,6 +155,32 @@ async def test_reading_what_is_written_does_not_wait_for_what_is_not() -> None:
 
 
 @virtual_time
+async def test_what_was_fetched_ahead_is_dropped_when_the_file_changed_elsewhere() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a", b"old")
+        handle = await open_file(fs, "a")
+        assert bytes(await fs.files.read(handle, 0, 10)) == b"old"
+        node.data[:] = b"new"
+        node.written = share.tick()
+        await trio.sleep(2)
+        await fs.metadata.getattr(fs.core.inodes.root.children[b"a"].number)
+        assert bytes(await fs.files.read(handle, 0, 10)) == b"new"
+
+
+@virtual_time
+async def test_nothing_is_fetched_ahead_that_is_about_to_be_written() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"a" * MIB)
+        handle = await open_file(fs, "a")
+        with share.hold("write_at"):
+            await fs.files.write(handle, 192 << 10, b"b" * 4096)
+            for position in range(0, 128 << 10, 32 << 10):
+                await fs.files.read(handle, position, 32 << 10)
+        await trio.sleep(1)
+        assert bytes(await fs.files.read(handle, 192 << 10, 4096)) == b"b" * 4096
+
+
+@virtual_time
 async def test_a_hole_before_unwritten_data_reads_as_zeros() -> None:
     async with mounted() as (_share, fs):
         handle, _ = await create(fs, "a")

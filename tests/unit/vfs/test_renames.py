@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 import trio
@@ -130,6 +131,41 @@ async def test_the_old_file_comes_back_if_the_call_is_cancelled() -> None:
             await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
         assert scope.cancelled_caught
         assert share.names() == ["a", "b"]
+        await fs.files.release(handle)
+
+
+@virtual_time
+async def test_the_name_is_never_missing_here_while_its_file_is_replaced() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"new")
+        share.put("b", b"old")
+        handle = await open_file(fs, "b")
+        new, old = (await lookup(fs, "a")).number, (await lookup(fs, "b")).number
+        await trio.sleep(2)
+        rename = share.rename
+
+        async def slow(source: str, target: str, *, replace: bool) -> None:
+            await trio.sleep(1)
+            await rename(source, target, replace=replace)
+
+        share.rename = slow  # type: ignore[method-assign]
+        looked_up: list[int] = []
+
+        async def look() -> None:
+            looked_up.append((await lookup(fs, "b")).number)
+
+        async def reopen() -> None:
+            with refused(errno.ESTALE):
+                await fs.files.open(old, os.O_RDONLY)
+            looked_up.append((await lookup(fs, "b")).number)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fs.renames.rename, ROOT, b"a", ROOT, b"b", 0)
+            await trio.sleep(1.5)
+            assert not share.exists("b")
+            nursery.start_soon(look)
+            nursery.start_soon(reopen)
+        assert looked_up == [new, new]
         await fs.files.release(handle)
 
 
