@@ -15,9 +15,8 @@ import pyfuse3
 import trio
 
 from engine import SmbError
-
-from .vfs.errors import errno_of
-from .vfs.signals import postpone_deadline
+from smbmount.vfs.errors import errno_of
+from smbmount.vfs.signals import postpone_deadline
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
-from .guard import guarded
-from .vfs.attributes import PREFERRED_IO, AttributeChanges, Attributes
-from .vfs.errors import PosixError
-from .vfs.files import OpenedFile
-from .vfs.filesystem import FileSystem
+from smbmount.guard import guarded
+from smbmount.vfs.attributes import PREFERRED_IO, AttributeChanges, Attributes
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.files import OpenedFile
+from smbmount.vfs.filesystem import FileSystem
 
 _ENOENT = 2
 
@@ -50,7 +50,7 @@ def entry_from(attributes: Attributes) -> EntryAttributes:
 
 def info_from(opened: OpenedFile) -> FileInfo:
     """An opened file as pyfuse3 wants it."""
-    return FileInfo(fh=opened.number, direct_io=opened.direct_io, keep_cache=opened.keep_cache)
+    return FileInfo(fh=opened.number, direct_io=opened.direct_io, keep_cache=False)
 
 
 class Operations(pyfuse3.Operations):

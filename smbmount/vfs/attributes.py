@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine import FileAttributes, FileStat
-
-from .config import FileSystemConfig
-from .symlinks import FILE_SIZE
+from smbmount.vfs.config import FileSystemConfig
+from smbmount.vfs.symlinks import FILE_SIZE
 
 FILE: Final = stat.S_IFREG
 DIRECTORY: Final = stat.S_IFDIR

@@ -11,8 +11,7 @@ from typing import Final, NamedTuple
 import trio
 
 from engine import AccessDenied, DeletePending, FileStat, NotFound, SharingViolation
-
-from .attributes import (
+from smbmount.vfs.attributes import (
     DIRECTORY,
     FILE,
     SYMLINK,
@@ -23,15 +22,15 @@ from .attributes import (
     shown_ns,
     size_of,
 )
-from .config import FileSystemConfig
-from .errors import ABSENT, PosixError
-from .handles import FileHandle, HandleTable
-from .inodes import Dentry, Inode, InodeTable
-from .names import NameMap
-from .readahead import ReadBudget
-from .remote import RemoteShare
-from .symlinks import FILE_SIZE, decode_untrusted
-from .writebehind import WriteBudget
+from smbmount.vfs.config import FileSystemConfig
+from smbmount.vfs.errors import ABSENT, PosixError
+from smbmount.vfs.handles import FileHandle, HandleTable
+from smbmount.vfs.inodes import Dentry, Inode, InodeTable
+from smbmount.vfs.names import NameMap
+from smbmount.vfs.readahead import ReadBudget
+from smbmount.vfs.remote import RemoteShare
+from smbmount.vfs.symlinks import FILE_SIZE, decode_untrusted
+from smbmount.vfs.writebehind import WriteBudget
 
 _TARGETS_KEPT: Final = 4096
 """Files of a symbolic link's size whose content we remember: a large folder of links."""

@@ -16,15 +16,14 @@ from typing import Final
 import trio
 
 from engine import DirectoryEntry, SmbError
-
-from .attributes import DIRECTORY, FILE, SYMLINK, Attributes, may_be_symlink
-from .core import Core
-from .errors import PosixError
-from .handles import HandleTable
-from .inodes import Dentry, Inode
-from .listings import MAX_ENTRIES, Entry, Listing
-from .names import join
-from .silly import is_silly
+from smbmount.vfs.attributes import DIRECTORY, FILE, SYMLINK, Attributes, may_be_symlink
+from smbmount.vfs.core import Core
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.handles import HandleTable
+from smbmount.vfs.inodes import Dentry, Inode
+from smbmount.vfs.listings import MAX_ENTRIES, Entry, Listing
+from smbmount.vfs.names import join
+from smbmount.vfs.silly import is_silly
 
 log = logging.getLogger(__name__)
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import time
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from engine import Access, AccessDenied, CreateOptions, Disposition, FileAttributes, SmbError
-
-from .attributes import DIRECTORY, FILE, Attributes, attributes_for_new, has_no_eas
-from .core import Answer, Core
-from .errors import ABSENT, PosixError
-from .handles import FileHandle
-from .inodes import Inode
-from .readahead import ReadAhead
-from .remote import RemoteFile
-from .writebehind import WriteBehind
+from smbmount.vfs.attributes import DIRECTORY, FILE, Attributes, attributes_for_new, has_no_eas
+from smbmount.vfs.core import Answer, Core
+from smbmount.vfs.errors import ABSENT, PosixError
+from smbmount.vfs.handles import FileHandle
+from smbmount.vfs.inodes import Inode
+from smbmount.vfs.readahead import ReadAhead
+from smbmount.vfs.remote import RemoteFile
+from smbmount.vfs.writebehind import WriteBehind
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +28,17 @@ _PLAIN: Final = FileAttributes.NORMAL | FileAttributes.ARCHIVE
 _CLOSE_SECONDS: Final = 60.0
 """How long a close is waited for, by those who want the times that it sets."""
 
-_TIME_STEP_NS: Final = 2_000_000_000
-"""The longest step of a server's times, FAT's; the clocks are taken to agree that well."""
 
 
 @dataclass(slots=True)
 class OpenedFile:
-    """The reply to open: the handle, and how the kernel may cache the file's pages.
+    """The reply to open: the handle, and whether the kernel goes around its page cache.
 
     `attributes_changed`: the kernel was told others, and must ask again to see the file as it is now.
     """
 
     number: int
     direct_io: bool
-    keep_cache: bool
     attributes_changed: bool
 
 
@@ -159,14 +154,8 @@ class Files:
         )
         handle.number = core.files.add(handle)
         inode.handles.append(handle)
-        unsure = inode.stale or inode.is_dirty or _is_recent(inode.stat.write_ns)
-        version = None if unsure else inode.content_version
-        keep_cache = version is not None and version == inode.open_version
-        inode.open_version = version
         direct_io = self._writes_through or (handle.append and not readable)
-        return OpenedFile(
-            handle.number, direct_io, keep_cache and not direct_io, inode.told != inode.content_version
-        )
+        return OpenedFile(handle.number, direct_io, inode.told != inode.content_version)
 
     async def read(self, number: int, offset: int, length: int) -> memoryview | bytes:
         """Up to `length` bytes at `offset`; fewer only at the end of the file."""
@@ -228,7 +217,6 @@ class Files:
         handle.wrote = True
         inode.stat.size = max(inode.stat.size, end)
         inode.stale = True
-        inode.open_version = None
         self._core.inodes.touch(inode)
         inode.drop_readahead()
 
@@ -251,7 +239,6 @@ class Files:
         finally:
             core.inodes.touch(inode)
             inode.drop_readahead()
-            inode.open_version = None
         inode.stat.size = inode.clean_size = size
         inode.stat.allocation_size = min(inode.stat.allocation_size, size)
         inode.stale = True
@@ -350,11 +337,6 @@ class Files:
 
 def _without(events: tuple[trio.Event, ...], gone: trio.Event) -> tuple[trio.Event, ...]:
     return tuple(event for event in events if event is not gone)
-
-
-def _is_recent(write_ns: int) -> bool:
-    """Whether another write could still leave the same time, so that equal times prove nothing."""
-    return time.time_ns() - write_ns < _TIME_STEP_NS
 
 
 def _access(flags: int) -> Access:

@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 import trio
 
-from .config import FileSystemConfig as FileSystemConfig
-from .core import Core
-from .directories import Directories
-from .errors import PosixError
-from .files import Files
-from .metadata import Metadata
-from .namespace import Namespace
-from .remote import RemoteShare
-from .renames import Renames
-from .xattrs import ExtendedAttributes
+from smbmount.vfs.config import FileSystemConfig as FileSystemConfig
+from smbmount.vfs.core import Core
+from smbmount.vfs.directories import Directories
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.files import Files
+from smbmount.vfs.metadata import Metadata
+from smbmount.vfs.namespace import Namespace
+from smbmount.vfs.remote import RemoteShare
+from smbmount.vfs.renames import Renames
+from smbmount.vfs.xattrs import ExtendedAttributes
 
 
 class FileSystem:

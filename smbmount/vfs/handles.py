@@ -6,13 +6,12 @@ import errno
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from engine import SmbError
-
-from .errors import PosixError
-from .readahead import ReadAhead
-from .remote import RemoteFile
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.readahead import ReadAhead
+from smbmount.vfs.remote import RemoteFile
 
 if TYPE_CHECKING:
-    from .inodes import Inode
+    from smbmount.vfs.inodes import Inode
 
 Handle = TypeVar("Handle")
 

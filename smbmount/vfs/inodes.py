@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from engine import FileStat
-
-from .attributes import DIRECTORY
-from .errors import PosixError
-from .handles import FileHandle
-from .names import fold, join
+from smbmount.vfs.attributes import DIRECTORY
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.handles import FileHandle
+from smbmount.vfs.names import fold, join
 
 if TYPE_CHECKING:
-    from .directories import DirectoryHandle
-    from .listings import Listing
-    from .writebehind import WriteBehind
+    from smbmount.vfs.directories import DirectoryHandle
+    from smbmount.vfs.listings import Listing
+    from smbmount.vfs.writebehind import WriteBehind
 
 ROOT_NUMBER: Final = 1
 """FUSE's number for the root."""
@@ -46,8 +45,7 @@ class Inode:
     `fresh_until` is the end of the attributes' validity, in trio's clock. `changed` is the table's tick of
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
-    server when all was written. `open_version` is what the kernel's page cache holds, if we know,
-    `told` the version whose attributes it was told last.
+    server when all was written. `told` is the version of the content that the kernel was told last.
     `closing` has an event for each open file whose last close is under way.
     """
 
@@ -66,7 +64,6 @@ class Inode:
         "names",
         "number",
         "numbers",
-        "open_version",
         "stale",
         "stat",
         "target",
@@ -95,8 +92,7 @@ class Inode:
         self.target: bytes | None = None
         self.listing: Listing | None = None
         self.misses: list[float] = []
-        self.open_version: tuple[int, int] | None = None
-        self.told: tuple[int, int] | None = None
+        self.told: tuple[int, int, int] | None = None
 
     def __repr__(self) -> str:
         return f"<Inode {self.number:#x} {[dentry.name for dentry in self.names]}>"
@@ -116,9 +112,9 @@ class Inode:
         return self.stat.number_of_links or self.known_names()
 
     @property
-    def content_version(self) -> tuple[int, int]:
-        """What differs when the content does: size and time of writing."""
-        return self.stat.size, self.stat.write_ns
+    def content_version(self) -> tuple[int, int, int]:
+        """What differs when the content does: the time of change moves at once, that of writing late."""
+        return _content_version(self.stat)
 
     def known_names(self) -> int:
         """How many different names we know of it, at least 1."""
@@ -161,7 +157,7 @@ class Inode:
         self.fresh_until = fresh_until
 
     def _take(self, stat: FileStat) -> None:
-        if self.handles and self.content_version != (stat.size, stat.write_ns):
+        if self.handles and self.content_version != _content_version(stat):
             self.drop_readahead()
         self.stat = stat
 
@@ -185,6 +181,10 @@ class Inode:
     def depth(self) -> int:
         """The least number of folders above it inside the mount, its own name not counted."""
         return min((dentry.parent.depth() + 1 for dentry in self.names), default=0)
+
+
+def _content_version(stat: FileStat) -> tuple[int, int, int]:
+    return stat.size, stat.write_ns, stat.change_ns
 
 
 class Dentry:

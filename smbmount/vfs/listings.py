@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from engine import FileStat
-
-from .names import fold
+from smbmount.vfs.names import fold
 
 MAX_ENTRIES: Final = 10_000
 """A listing beyond this is not kept: it would cost more memory and time than it saves."""

@@ -11,8 +11,7 @@ from typing import Final
 import trio
 
 from engine import FileAttributes, SmbError, VolumeSize
-
-from .attributes import (
+from smbmount.vfs.attributes import (
     DIRECTORY,
     FILE,
     AttributeChanges,
@@ -21,11 +20,11 @@ from .attributes import (
     mode_of,
     storable_ns,
 )
-from .core import Core
-from .errors import PosixError
-from .files import Files
-from .inodes import Inode
-from .names import MAX_NAME_BYTES
+from smbmount.vfs.core import Core
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.files import Files
+from smbmount.vfs.inodes import Inode
+from smbmount.vfs.names import MAX_NAME_BYTES
 
 _STATFS_PATIENCE: Final = 0.5
 """Seconds for which the statfs that asks for fresh numbers waits for them; then, as all others at once, it
@@ -111,7 +110,6 @@ class Metadata:
             stat.access_ns = access_ns
         if write_ns is not None:
             stat.write_ns = write_ns
-            inode.open_version = None
             inode.stale = inode.stale and inode.is_dirty
         if attributes is not None:
             stat.attributes = attributes

@@ -15,7 +15,7 @@ import errno
 import re
 from typing import Final
 
-from .errors import PosixError
+from smbmount.vfs.errors import PosixError
 
 MAX_NAME_BYTES: Final = 255
 """NAME_MAX: more is refused by the kernel's users."""

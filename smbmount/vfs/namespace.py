@@ -6,15 +6,22 @@ import errno
 import stat as stat_module
 
 from engine import Access, CannotDelete, CreateOptions, Disposition, FileAttributes
-
-from . import symlinks
-from .attributes import DIRECTORY, FILE, SYMLINK, Attributes, attributes_for_new, is_readonly, settable
-from .core import Answer, Core
-from .directories import Directories
-from .errors import ABSENT, PosixError
-from .inodes import Dentry, Inode
-from .listings import Listing
-from .silly import remove_file
+from smbmount.vfs import symlinks
+from smbmount.vfs.attributes import (
+    DIRECTORY,
+    FILE,
+    SYMLINK,
+    Attributes,
+    attributes_for_new,
+    is_readonly,
+    settable,
+)
+from smbmount.vfs.core import Answer, Core
+from smbmount.vfs.directories import Directories
+from smbmount.vfs.errors import ABSENT, PosixError
+from smbmount.vfs.inodes import Dentry, Inode
+from smbmount.vfs.listings import Listing
+from smbmount.vfs.silly import remove_file
 
 _TRIES = 3
 """How often a look-up is repeated because we changed the folder meanwhile; then the answer is taken."""

@@ -19,9 +19,8 @@ from typing import Final
 import trio
 
 from engine import SmbError
-
-from .errors import PosixError
-from .remote import RemoteFile
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.remote import RemoteFile
 
 log = logging.getLogger(__name__)
 

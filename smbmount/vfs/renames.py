@@ -7,14 +7,13 @@ from contextlib import ExitStack
 from typing import Final
 
 from engine import AccessDenied, AlreadyExists, CannotDelete, NotFound, SharingViolation, SmbError
-
-from .attributes import DIRECTORY
-from .core import Core
-from .errors import PosixError
-from .inodes import Dentry, Inode
-from .names import fold
-from .namespace import Namespace
-from .silly import replace_file
+from smbmount.vfs.attributes import DIRECTORY
+from smbmount.vfs.core import Core
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.inodes import Dentry, Inode
+from smbmount.vfs.names import fold
+from smbmount.vfs.namespace import Namespace
+from smbmount.vfs.silly import replace_file
 
 RENAME_NOREPLACE: Final = 1
 """renameat2(2); the other flags cannot be done on SMB."""

@@ -15,11 +15,10 @@ from typing import Final
 import trio
 
 from engine import CannotDelete, NotFound, SmbError
-
-from .attributes import is_readonly
-from .core import Core
-from .inodes import Inode
-from .names import join
+from smbmount.vfs.attributes import is_readonly
+from smbmount.vfs.core import Core
+from smbmount.vfs.inodes import Inode
+from smbmount.vfs.names import join
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import errno
 import hashlib
 from typing import Final
 
-from .errors import PosixError
+from smbmount.vfs.errors import PosixError
 
 FILE_SIZE: Final = 1067
 MAX_TARGET: Final = 1024

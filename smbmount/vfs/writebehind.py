@@ -20,10 +20,9 @@ from typing import Final, Protocol
 import trio
 
 from engine import SmbError
-
-from .errors import PosixError
-from .remote import RemoteFile
-from .signals import Signal
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.remote import RemoteFile
+from smbmount.vfs.signals import Signal
 
 log = logging.getLogger(__name__)
 

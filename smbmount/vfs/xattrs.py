@@ -6,11 +6,10 @@ import errno
 from typing import Final
 
 from engine import FileStat
-
-from .attributes import has_no_eas
-from .core import Core
-from .errors import PosixError
-from .inodes import Inode
+from smbmount.vfs.attributes import has_no_eas
+from smbmount.vfs.core import Core
+from smbmount.vfs.errors import PosixError
+from smbmount.vfs.inodes import Inode
 
 _PREFIX: Final = b"user."
 _MAX_NAME: Final = 255

@@ -44,7 +44,7 @@ def run(
 ) -> str:
     """Run a program and return what it wrote to standard output.
 
-    With `check`, a non-zero exit code or anything on standard error fails; `env` adds to the environment.
+    With `check`, another exit code than 0 fails the test; `env` adds to the environment.
     """
     done = subprocess.run(
         command,

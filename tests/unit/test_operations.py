@@ -232,3 +232,13 @@ async def test_an_error_is_never_zero() -> None:
 @virtual_time
 async def test_groups_of_errors_do_not_end_the_mount() -> None:
     assert await errno_of(Owner().group()) == errno.EIO
+
+
+@virtual_time
+async def test_no_open_keeps_the_kernels_pages() -> None:
+    async with mounted() as (share, fs):
+        share.put("f", b"data")
+        operations = Operations(fs, TIMEOUT)
+        entry = await operations.lookup(ROOT, b"f", CONTEXT)
+        for _ in range(2):
+            assert not (await operations.open(entry.st_ino, os.O_RDONLY, CONTEXT)).keep_cache

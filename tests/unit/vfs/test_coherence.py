@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 
 import pyfuse3
 import pytest
@@ -79,16 +78,6 @@ async def test_a_listing_is_not_believed_about_a_file_that_was_removed() -> None
             await fs.metadata.getattr(number)
         with refused(errno.ENOENT):
             await lookup(fs, "c")
-
-
-@virtual_time
-async def test_pages_are_not_kept_while_another_write_could_leave_the_same_time() -> None:
-    async with mounted() as (share, fs):
-        node = share.put("a", b"data")
-        node.written = time.time_ns()
-        number = (await lookup(fs, "a")).number
-        assert not (await fs.files.open(number, os.O_RDONLY)).keep_cache
-        assert not (await fs.files.open(number, os.O_RDONLY)).keep_cache
 
 
 @virtual_time

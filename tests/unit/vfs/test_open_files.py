@@ -110,17 +110,6 @@ async def test_a_file_deleted_elsewhere_is_stale_at_open() -> None:
 
 
 @virtual_time
-async def test_an_unchanged_file_keeps_the_kernels_pages() -> None:
-    async with mounted() as (share, fs):
-        node = share.put("a", b"data")
-        number = (await lookup(fs, "a")).number
-        assert not (await fs.files.open(number, os.O_RDONLY)).keep_cache
-        assert (await fs.files.open(number, os.O_RDONLY)).keep_cache
-        share.resize(node, 2)
-        assert not (await fs.files.open(number, os.O_RDONLY)).keep_cache
-
-
-@virtual_time
 async def test_a_new_file_without_write_bits_is_read_only_but_can_be_filled() -> None:
     async with mounted() as (share, fs):
         handle, number = await create(fs, "a", mode=0o444)
