@@ -13,8 +13,7 @@ import trio.testing
 from engine import Access, CreateOptions, Disposition
 from smbmount.operations import Operations
 from tests.fakes.share import FakeFile
-
-from .support import ROOT, lookup, mounted, open_file, refused, virtual_time
+from tests.unit.vfs.support import ROOT, lookup, mounted, open_file, refused, virtual_time
 
 
 @virtual_time

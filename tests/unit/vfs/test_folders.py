@@ -13,8 +13,7 @@ import trio
 from engine import ntstatus
 from smbmount.vfs import symlinks
 from tests.fakes.share import FakeShare
-
-from .support import ROOT, Listed, create, list_folder, lookup, mounted, refused, virtual_time
+from tests.unit.vfs.support import ROOT, Listed, create, list_folder, lookup, mounted, refused, virtual_time
 
 
 @virtual_time

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from engine import FileAttributes, FileStat
 from smbmount.vfs.attributes import DIRECTORY, FILE, SYMLINK
 from smbmount.vfs.inodes import FIRST_OWN_NUMBER, Inode, InodeTable
-
-from .support import refused
+from tests.unit.vfs.support import refused
 
 
 def stat_of(file_id: int, *, directory: bool = False, created: int = 0, links: int = 1) -> FileStat:

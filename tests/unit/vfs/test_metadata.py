@@ -15,8 +15,16 @@ from hypothesis import strategies as st
 from engine import FileAttributes, FileStat, TransportError, ntstatus
 from smbmount.vfs.attributes import AttributeChanges, blocks_of, shown_ns, size_of, storable_ns
 from smbmount.vfs.config import FileSystemConfig
-
-from .support import ROOT, create, list_folder, lookup, mounted, open_file, refused, virtual_time
+from tests.unit.vfs.support import (
+    ROOT,
+    create,
+    list_folder,
+    lookup,
+    mounted,
+    open_file,
+    refused,
+    virtual_time,
+)
 
 READONLY = int(FileAttributes.READONLY)
 

@@ -15,8 +15,16 @@ from smbmount.vfs import symlinks
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
 from tests.fakes.share import FakeShare
-
-from .support import ROOT, create, list_folder, lookup, mounted, open_file, refused, virtual_time
+from tests.unit.vfs.support import (
+    ROOT,
+    create,
+    list_folder,
+    lookup,
+    mounted,
+    open_file,
+    refused,
+    virtual_time,
+)
 
 READONLY = int(FileAttributes.READONLY)
 

@@ -14,8 +14,7 @@ from smbmount.vfs.attributes import AttributeChanges
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.writebehind import DWELL
 from tests.fakes.share import FakeShare
-
-from .support import ROOT, create, lookup, mounted, open_file, refused, virtual_time
+from tests.unit.vfs.support import ROOT, create, lookup, mounted, open_file, refused, virtual_time
 
 MIB = 1 << 20
 READONLY = int(FileAttributes.READONLY)

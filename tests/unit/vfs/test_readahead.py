@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from engine import Access, NtStatusError, ntstatus
 from smbmount.vfs.readahead import MAX_WINDOW, ReadAhead, ReadBudget
 from tests.fakes.share import FakeFile, FakeShare
-
-from .support import refused, virtual_time
+from tests.unit.vfs.support import refused, virtual_time
 
 KIB = 1024
 MIB = 1 << 20

@@ -11,8 +11,16 @@ import trio
 from engine import FileAttributes, ntstatus
 from smbmount.vfs.renames import RENAME_NOREPLACE
 from tests.fakes.share import FakeShare
-
-from .support import ROOT, create, list_folder, lookup, mounted, open_file, refused, virtual_time
+from tests.unit.vfs.support import (
+    ROOT,
+    create,
+    list_folder,
+    lookup,
+    mounted,
+    open_file,
+    refused,
+    virtual_time,
+)
 
 RENAME_EXCHANGE = 2
 

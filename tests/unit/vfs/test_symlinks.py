@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smbmount.vfs import symlinks
-
-from .support import refused
+from tests.unit.vfs.support import refused
 
 
 def test_the_file_looks_as_cifs_writes_it() -> None:

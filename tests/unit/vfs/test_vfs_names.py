@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.names import NameMap
-
-from .support import refused
+from tests.unit.vfs.support import refused
 
 MAPPED = NameMap(map_reserved=True)
 PLAIN = NameMap(map_reserved=False)

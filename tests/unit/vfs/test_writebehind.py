@@ -15,8 +15,7 @@ from engine import Access, SmbError, ntstatus
 from smbmount.vfs.signals import postpone_deadline
 from smbmount.vfs.writebehind import DWELL, MAX_IN_FLIGHT, WriteBehind, WriteBudget
 from tests.fakes.share import FakeFile, FakeShare
-
-from .support import virtual_time
+from tests.unit.vfs.support import virtual_time
 
 KIB = 1024
 MIB = 1 << 20
