@@ -27,6 +27,12 @@ from engine.wire.primitives import SMB2_HEADER_SIZE, Buffer, align8
 from engine.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
 from engine.wire.transform import TRANSFORM_HEADER_SIZE, TRANSFORM_PROTOCOL_ID
 
+# Plain numbers: `&` with an IntFlag member costs a microsecond, several times for each message.
+_SERVER_TO_REDIR: Final = int(HeaderFlags.SERVER_TO_REDIR)
+_ASYNC_COMMAND: Final = int(HeaderFlags.ASYNC_COMMAND)
+_RELATED_OPERATIONS: Final = int(HeaderFlags.RELATED_OPERATIONS)
+_SIGNED: Final = int(HeaderFlags.SIGNED)
+
 _SIGNATURE: Final = slice(48, 64)
 _NO_SESSION: Final = SessionState()
 _PADDING: Final = bytes(8)
@@ -140,7 +146,7 @@ class Machine:
         for index, request in enumerate(requests):
             slot = self._open_slot(request, session, tree_id, sealed, now)
             slots.append(slot)
-            flags = HeaderFlags.RELATED_OPERATIONS if related and index else HeaderFlags(0)
+            flags = _RELATED_OPERATIONS if related and index else 0
             buffers += self._message(slot, bodies[index], flags, is_last=index == last)
         if related:
             _pair(slots)
@@ -171,7 +177,7 @@ class Machine:
             tree_id=slot.tree_id,
         )
         if slot.state is SlotState.PENDING:
-            header.flags |= HeaderFlags.ASYNC_COMMAND
+            header.flags |= _ASYNC_COMMAND
             header.async_id = slot.async_id
         slot.state = SlotState.ABANDONED
         slot.on_done = None
@@ -224,7 +230,7 @@ class Machine:
         self.statistics.requests[request.COMMAND.name] += 1
         return slot
 
-    def _message(self, slot: Slot, body: bytes, flags: HeaderFlags, *, is_last: bool) -> list[Buffer]:
+    def _message(self, slot: Slot, body: bytes, flags: int, *, is_last: bool) -> list[Buffer]:
         request = slot.request
         parts: list[Buffer] = [body]
         if isinstance(request, WriteRequest):
@@ -251,7 +257,7 @@ class Machine:
     @staticmethod
     def _sign(session: SessionState, header: bytearray, parts: Sequence[Buffer]) -> None:
         if session.signer is not None:
-            header[16] |= HeaderFlags.SIGNED
+            header[16] |= _SIGNED
             header[_SIGNATURE] = session.signer.sign(memoryview(header), *parts)
 
     def _unseal(self, buffer: memoryview, length: int) -> tuple[memoryview, SessionState]:
@@ -271,7 +277,7 @@ class Machine:
         self, message: memoryview, sealed_by: SessionState | None, events: list[Event], now: float
     ) -> None:
         header = Header.decode_untrusted(message)
-        if not header.flags & HeaderFlags.SERVER_TO_REDIR:
+        if not header.flags & _SERVER_TO_REDIR:
             raise RemoteProtocolError("the server sent a request where only replies may come")
         if header.message_id == UNSOLICITED_MESSAGE_ID:
             if header.command == Command.OPLOCK_BREAK:
@@ -284,7 +290,7 @@ class Machine:
         if header.command != slot.request.COMMAND:
             raise RemoteProtocolError(f"{slot.request.COMMAND.name} was answered by command {header.command}")
         interim = header.status == STATUS_PENDING
-        if interim and not header.flags & HeaderFlags.ASYNC_COMMAND:
+        if interim and not header.flags & _ASYNC_COMMAND:
             # Taken for a final reply it would be one that nothing protects.
             raise RemoteProtocolError("an interim reply came without an AsyncId")
         self._check_protection(slot, header, message, sealed_by)
@@ -324,7 +330,7 @@ class Machine:
         signer = slot.session.signer
         if signer is None or header.status == STATUS_PENDING:
             return
-        if header.flags & HeaderFlags.SIGNED:
+        if header.flags & _SIGNED:
             if not signer.verify(message):
                 raise RemoteProtocolError("a reply's signature is wrong: the data was altered on the way")
         elif slot.session.signing_required:
