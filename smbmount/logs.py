@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import logging.handlers
 import os
@@ -43,6 +44,14 @@ def _spellings(secrets: Iterable[Secret]) -> list[str]:
     return sorted(found - {""}, key=len, reverse=True)
 
 
+class _RequestsGivenUp(logging.Filter):
+    """Drops pyfuse3's errors about replies that nobody wants any more, as at an unmount: ENOENT says so."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to keep the record."""
+        return not record.getMessage().endswith(f"fuse_reply_* failed with {os.strerror(errno.ENOENT)}")
+
+
 def set_up_logging(level: int, secrets: Iterable[Secret], *, to_stderr: bool, to_syslog: bool) -> None:
     """Send what is at least `level` to stderr and to syslog, as asked; syslog only where it listens."""
     handlers: list[logging.Handler] = []
@@ -56,6 +65,7 @@ def set_up_logging(level: int, secrets: Iterable[Secret], *, to_stderr: bool, to
         )
         handlers.append(_masked(syslog, _SYSLOG_FORMAT, secrets))
     logging.basicConfig(level=level, handlers=handlers or [logging.NullHandler()], force=True)
+    logging.getLogger("pyfuse3").addFilter(_RequestsGivenUp())
     logging.captureWarnings(True)
     logging.raiseExceptions = False
 

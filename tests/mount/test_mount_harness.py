@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -114,22 +115,25 @@ def test_daemon_ends_with_the_process_that_started_it(
         "    print(mount.pid, flush=True)\n"
         "    input()\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, tmp_path],
-        cwd=CHECKOUT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        daemon = os.pidfd_open(int(process.stdout.readline()))
-        process.send_signal(signal.SIGKILL)
-    try:
-        assert _ends(daemon, seconds=60.0)
-    finally:
-        while topmost_mount(str(tmp_path)) is not None:
-            detach(str(tmp_path))
+    # Killed, it cannot remove its folders. They are not in `tmp_path`, too long a name for Samba's sockets.
+    with tempfile.TemporaryDirectory(prefix="smbmount-", ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, tmp_path],
+            cwd=CHECKOUT,
+            env={**os.environ, "TMPDIR": folder},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            daemon = os.pidfd_open(int(process.stdout.readline()))
+            process.send_signal(signal.SIGKILL)
+        try:
+            assert _ends(daemon, seconds=60.0)
+        finally:
+            while topmost_mount(str(tmp_path)) is not None:
+                detach(str(tmp_path))
 
 
 def _ends(process: int, seconds: float = 30.0) -> bool:

@@ -23,6 +23,7 @@ def _fio(folder: Path, *options: str, size: int, jobs: int = 2) -> None:
         f"--numjobs={jobs}",
         "--verify=crc32c",
         "--verify_fatal=1",
+        "--verify_state_save=0",
         "--do_verify=1",
         "--randseed=20",
         "--fallocate=none",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -58,3 +59,17 @@ def test_a_traceback_is_masked() -> None:
     text = formatter.format(record)
     assert "ValueError: bad password ***" in text
     assert CANARY not in text
+
+
+def test_a_reply_that_nobody_wants_any_more_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    program = (
+        "import logging\n"
+        "from smbmount.logs import set_up_logging\n"
+        "set_up_logging(logging.WARNING, [], to_stderr=True, to_syslog=False)\n"
+        "log = logging.getLogger('pyfuse3')\n"
+        "log.error('fuse_release(): fuse_reply_* failed with %s', 'No such file or directory')\n"
+        "log.error('fuse_release(): fuse_reply_* failed with %s', 'Invalid argument')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.rpartition(" with ")[2] for line in lines] == ["Invalid argument"]
