@@ -22,11 +22,9 @@ from pyfuse3 import (
 
 from smbmount.guard import guarded
 from smbmount.vfs.attributes import PREFERRED_IO, AttributeChanges, Attributes
-from smbmount.vfs.errors import PosixError
+from smbmount.vfs.errors import NoSuchName
 from smbmount.vfs.files import OpenedFile
 from smbmount.vfs.filesystem import FileSystem
-
-_ENOENT = 2
 
 
 def entry_from(attributes: Attributes) -> EntryAttributes:
@@ -68,13 +66,11 @@ class Operations(pyfuse3.Operations):
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         try:
             return entry_from(await self._fs.names.lookup(parent_inode, name))
-        except PosixError as exc:
-            if exc.errno != _ENOENT:
-                raise
-        entry = EntryAttributes()
-        entry.st_ino = 0
-        entry.entry_timeout = self._fs.config.attribute_timeout_directory
-        return entry
+        except NoSuchName as absent:
+            entry = EntryAttributes()
+            entry.st_ino = 0
+            entry.entry_timeout = absent.valid_for
+            return entry
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         self._fs.forget(inode_list)

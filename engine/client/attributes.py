@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
+from engine import ntstatus
+from engine.errors import error_from_status
 from engine.wire.constants import InfoType
 from engine.wire.fscc import FileBasicInformation
 from engine.wire.primitives import FileId, ns_to_filetime
@@ -27,6 +29,12 @@ def set_info(info: SetInfo, file_id: FileId) -> SetInfoRequest:
         buffer=info.encode(),
         file_id=file_id,
     )
+
+
+def check_target(path: str) -> None:
+    """Raise `NameInvalid` for a NUL: a server that takes names as C strings would cut there, and succeed."""
+    if "\0" in path:
+        raise error_from_status(ntstatus.STATUS_OBJECT_NAME_INVALID, f"use the name {path}")
 
 
 def basic_information(

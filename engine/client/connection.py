@@ -295,7 +295,13 @@ class Connection:
         slot, reply = late.slot, late.reply
         batch = Batch(slot.session, slot.tree_id, slot.sealed)
         if slot.request.COMMAND is Command.CREATE:
-            self.close_later(CreateResponse.decode_untrusted(reply.message).file_id, batch)
+            try:
+                file_id = CreateResponse.decode_untrusted(reply.message).file_id
+            except RemoteProtocolError as error:
+                # Whoever cancelled is not to get this instead; the handle goes with the connection.
+                self.abort(error)
+            else:
+                self.close_later(file_id, batch)
         elif isinstance(slot.request, LockRequest):
             self._undo_later(_unlock(slot.request), batch)
 

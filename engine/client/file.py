@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from engine import ntstatus
 from engine.client import payload
-from engine.client.attributes import SetInfo, basic_information, set_info
+from engine.client.attributes import SetInfo, basic_information, check_target, set_info
 from engine.client.stat import FileStat, stat_at_close, stat_from_all
 from engine.client.tree import Tree
 from engine.errors import RemoteProtocolError
@@ -162,6 +162,7 @@ class File:
 
     async def rename(self, target: str, *, replace: bool) -> None:
         """Give the file the path `target` within the share."""
+        check_target(target)
         info = FileRenameInformation(file_name=target, replace_if_exists=replace)
         await self._set(info, f"rename {self.path} to {target}")
         self.path = target

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 from engine import ntstatus
 from engine.client.stat import DirectoryEntry, entry_from_listing
 from engine.client.tree import Tree
-from engine.proto.inflight import Reply
+from engine.proto.credits import CreditShortage
+from engine.proto.inflight import Reply, Request
 from engine.wire.constants import Access, CreateOptions
 from engine.wire.create import CreateRequest, CreateResponse
 from engine.wire.fscc import FileInformationClass
@@ -34,14 +35,16 @@ async def scan(
     A folder whose entries fit into one reply costs one round trip. Raises `NtStatusError`.
     """
     what = f"list {path or 'the share'}"
-    room = min(_BATCH_ROOM, max_transact, tree.connection.room_beside(2))
+    room = min(_BATCH_ROOM, max_transact)
     create = CreateRequest(
         desired_access=Access.LIST_DIRECTORY | Access.READ_ATTRIBUTES,
         create_options=CreateOptions.DIRECTORY_FILE,
         name=path,
     )
-    first, second = (_query(FILE_ID_RELATED, pattern, size) for size in (room, _SECOND_ROOM))
-    opened, *queries = await tree.exchange(create, first, second, what=what, passes=_FINISHED)
+    second = _query(FILE_ID_RELATED, pattern, _SECOND_ROOM)
+    opened, *queries = await _ask(
+        tree, what, room, lambda fits: (create, _query(FILE_ID_RELATED, pattern, fits), second)
+    )
     file_id = CreateResponse.decode_untrusted(opened.message).file_id
     try:
         while True:
@@ -49,9 +52,23 @@ async def scan(
                 if reply.header.status in _FINISHED:
                     return
                 yield _entries(reply)
-            queries = await tree.exchange(_query(file_id, pattern, room), what=what, passes=_FINISHED)
+            queries = await _ask(tree, what, room, lambda fits: (_query(file_id, pattern, fits),))
     finally:
         tree.connection.close_later(file_id, tree.batch)
+
+
+async def _ask(
+    tree: Tree, what: str, room: int, requests: Callable[[int], Sequence[Request]]
+) -> list[Reply]:
+    """Ask with `room` bytes for the reply, with fewer where the server's credits do not pay for them."""
+    while True:
+        fits = min(room, tree.connection.room_beside(2))
+        try:
+            return await tree.exchange(*requests(fits), what=what, passes=_FINISHED)
+        except CreditShortage:
+            # The server may have lowered its grants since `fits` was reckoned.
+            if tree.connection.room_beside(2) >= fits:
+                raise
 
 
 def _query(file_id: FileId, pattern: str, room: int) -> QueryDirectoryRequest:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from engine import ntstatus
 from engine.client import listing
-from engine.client.attributes import SetInfo, basic_information, set_info
+from engine.client.attributes import SetInfo, basic_information, check_target, set_info
 from engine.client.config import Unc
 from engine.client.copy import copy_data
 from engine.client.extended_attributes import get_ea, list_eas, set_ea
@@ -234,7 +234,7 @@ class Share:
 
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
         """Rename within the share (one round trip); without `replace` a taken name is `AlreadyExists`."""
-        _check_target(target)
+        check_target(target)
         steps: list[SetInfo] = [FileRenameInformation(file_name=target, replace_if_exists=replace)]
         access = Access.DELETE | _ATTRIBUTES
         await self._change(
@@ -243,7 +243,7 @@ class Share:
 
     async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
         """Make a hard link (one round trip)."""
-        _check_target(new)
+        check_target(new)
         steps: list[SetInfo] = [FileLinkInformation(file_name=new, replace_if_exists=replace)]
         access = _ATTRIBUTES | Access.WRITE_ATTRIBUTES
         await self._change(
@@ -416,12 +416,6 @@ def _same_file(one: File, other: File) -> bool:
         return one.path.casefold() == other.path.casefold()
     # Where a share spans several volumes, the number alone may not tell.
     return (one.stat.file_id, one.stat.creation_ns) == (other.stat.file_id, other.stat.creation_ns)
-
-
-def _check_target(path: str) -> None:
-    """A server that takes names as C strings would cut this one at its NUL, and succeed."""
-    if "\0" in path:
-        raise error_from_status(ntstatus.STATUS_OBJECT_NAME_INVALID, f"use the name {path}")
 
 
 def _decode_all(reply: Reply) -> FileStat:

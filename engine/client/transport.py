@@ -46,13 +46,21 @@ async def open_transport(host: str, port: int, pool: BufferPool) -> Transport:
             f"the host name {host!r} cannot be resolved: check its spelling and the name service",
             errno=errno.EHOSTUNREACH,
         ) from error
+    except UnicodeError as error:
+        raise TransportError(
+            f"the host name {host!r} cannot be resolved: no host can have that name", errno=errno.EHOSTUNREACH
+        ) from error
     except OSError as error:
         raise _connect_error(host, port, error) from error
     sock = socket.socket(fileno=stream.socket.detach())
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return Transport(sock, pool)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return Transport(sock, pool, str(sock.getpeername()[0]))
+    except OSError as error:
+        sock.close()
+        raise _lost(error) from error
 
 
 def _connect_error(host: str, port: int, error: OSError) -> TransportError:
@@ -70,7 +78,9 @@ def _connect_error(host: str, port: int, error: OSError) -> TransportError:
 class Transport:
     """Frames over one non-blocking socket, which it owns."""
 
-    def __init__(self, sock: socket.socket, pool: BufferPool) -> None:
+    def __init__(self, sock: socket.socket, pool: BufferPool, remote_address: str = "") -> None:
+        self.remote_address = remote_address
+        """The peer's IP address, also after the connection is gone."""
         self._sock = sock
         self._pool = pool
         self._queue: deque[Buffer] = deque()
@@ -83,11 +93,6 @@ class Transport:
         """When the last byte came; less than a whole frame is a sign of life, too."""
         self.frame_limit = FRAME_LIMIT_UNNEGOTIATED
         """Bytes that a frame may have; a longer one ends the connection before anything is allocated."""
-
-    @property
-    def remote_address(self) -> str:
-        """The peer's IP address."""
-        return str(self._sock.getpeername()[0])
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Send one frame, now or by and by; raises `TransportError` if the connection is gone."""

@@ -111,7 +111,8 @@ class Tree:
         return replies
 
     def _close_leftover(self, requests: Sequence[Request], replies: Sequence[Reply]) -> None:
-        opened: FileId | None = None
+        # A handle from before is in doubt if its CLOSE was one of several requests.
+        opened = _handle_to_close(requests) if len(requests) > 1 else None
         for request, reply in zip(requests, replies, strict=False):
             if reply.header.status != ntstatus.STATUS_SUCCESS:
                 continue

@@ -65,10 +65,10 @@ class Slot:
     tree_id: int
     sealed: bool
     sent_at: float
-    closed_by: Slot | None = None
-    """For a CREATE: the CLOSE of what it opens that went out in the same compound."""
+    closed: bool = False
+    """For a CREATE: a CLOSE of what it opens went out in the same compound."""
     closes: Slot | None = None
-    """For that CLOSE: the CREATE."""
+    """For that CLOSE: the CREATE. One way only: a cycle would keep both replies' buffers from their pool."""
     state: SlotState = SlotState.SENT
     async_id: int = 0
     owed: int = field(init=False)

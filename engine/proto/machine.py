@@ -77,7 +77,7 @@ def left_behind(slot: Slot, reply: Reply) -> LateReply | None:
     """What `reply`, for which nobody waits any more, shows to be left on the server: a handle or a lock."""
     succeeded = reply.header.status == STATUS_SUCCESS
     match slot.request:
-        case CreateRequest() if succeeded and slot.closed_by is None:
+        case CreateRequest() if succeeded and not slot.closed:
             return LateReply(slot, reply)
         case CloseRequest() if not succeeded and slot.closes is not None:
             # Some servers let the failure of one part of a compound spread to the CLOSE behind it.
@@ -91,11 +91,11 @@ def left_behind(slot: Slot, reply: Reply) -> LateReply | None:
 
 
 def _pair(slots: Sequence[Slot]) -> None:
-    """Tell the CREATE of a compound and the CLOSE of what it opens of each other."""
+    """Note which CREATE of a compound is followed by the CLOSE of what it opens."""
     opening = next((slot for slot in slots if slot.request.COMMAND is Command.CREATE), None)
     closing = next((slot for slot in slots if slot.request.COMMAND is Command.CLOSE), None)
     if opening is not None and closing is not None:
-        opening.closed_by, closing.closes = closing, opening
+        opening.closed, closing.closes = True, opening
 
 
 def _allocate(size: int) -> memoryview:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from engine import AccessDenied, DeletePending, FileStat, NotFound, SharingViolation
+from engine import DeletePending, FileStat, NtStatusError, SessionDeleted, SessionExpired, TreeGone
 from smbmount.vfs.attributes import (
     DIRECTORY,
     FILE,
@@ -156,7 +156,10 @@ class Core:
             return self._targets[key]
         try:
             target = decode_untrusted(await self.share.read_file(path, FILE_SIZE))
-        except (AccessDenied, SharingViolation, NotFound):
+        except (SessionDeleted, SessionExpired, TreeGone):
+            raise
+        except NtStatusError:
+            # One file that cannot be read (locked, no right, a bad disk) must not spoil its folder's listing.
             return None
         self._targets[key] = target
         if len(self._targets) > _TARGETS_KEPT:

@@ -188,8 +188,10 @@ class Directories:
             else:
                 dentry = self.enter(parent, entry)
             replied = True
+            told = dentry.inode.told
             attributes = core.reply(dentry.inode, dentry.number, dentry.fresh_until)
             if not reply(entry.name, attributes, position):
+                dentry.inode.told = told
                 inodes.discard_if_unused(dentry.inode)
                 return True, position
             inodes.add_lookup(dentry.number)

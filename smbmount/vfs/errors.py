@@ -17,6 +17,14 @@ class PosixError(OSError):
         super().__init__(number, what or os.strerror(number))
 
 
+class NoSuchName(PosixError):
+    """ENOENT; `valid_for` are the seconds for which that may be believed."""
+
+    def __init__(self, valid_for: float) -> None:
+        super().__init__(errno.ENOENT)
+        self.valid_for = max(0.0, valid_for)
+
+
 def errno_of(error: SmbError | OSError) -> int:
     """The errno that a program is told; never 0."""
     return error.errno or errno.EIO

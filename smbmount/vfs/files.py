@@ -51,6 +51,7 @@ class Files:
         self._read_chunk = min(share.max_read, config.max_read or share.max_read)
         self._write_chunk = min(share.max_write, config.max_write or share.max_write)
         self._writes_through = config.cache == "none"
+        self._late: set[FileHandle] = set()
 
     async def open(self, number: int, flags: int) -> OpenedFile:
         """Open an inode with the flags of open(2). `PosixError` ESTALE if its name is another file's now."""
@@ -83,7 +84,7 @@ class Files:
         core = self._core
         try:
             path = core.inodes.path(inode)
-            if truncate and inode.stat.attributes & ~_PLAIN == 0 and has_no_eas(inode.stat):
+            if truncate and self._loses_nothing(inode):
                 try:
                     return await core.share.open(
                         path,
@@ -100,6 +101,12 @@ class Files:
         if truncate:
             await self._truncate_opened(file)
         return file
+
+    def _loses_nothing(self, inode: Inode) -> bool:
+        """Whether overwriting loses neither DOS attributes nor extended ones; only what is fresh counts."""
+        if inode.fresh_until <= self._core.now():
+            return False
+        return inode.stat.attributes & ~_PLAIN == 0 and has_no_eas(inode.stat)
 
     async def _truncate_opened(self, file: RemoteFile) -> None:
         try:
@@ -185,7 +192,12 @@ class Files:
         if self._writes_through:
             offset = inode.stat.size if handle.append else offset
             self._wrote(handle, offset + len(data))
-            await handle.file.write_at(offset, data)
+            try:
+                await handle.file.write_at(offset, data)
+            except BaseException:
+                # The size above is not the server's: the next append would leave a hole.
+                inode.expire()
+                raise
             self._wrote(handle, offset + len(data))
             return len(data)
         if inode.writes is None:
@@ -269,7 +281,22 @@ class Files:
             await self._settle(handle)
         except (SmbError, OSError) as exc:
             log.error("data written to %r is lost: %s", handle.inode, exc)
+        except trio.Cancelled:
+            self._late.add(handle)
+            self._core.spawn(self._release_late, handle, closed)
+            raise
+        self._close(handle, closed)
+
+    async def _release_late(self, handle: FileHandle, closed: trio.Event) -> None:
+        """The rest of a release that was given up: without the server's handle its data would be lost."""
+        try:
+            await self._drain(handle.inode)
+            error = handle.take_error()
+            if error is not None:
+                log.error("data written to %r is lost: %s", handle.inode, error)
         finally:
+            self._late.discard(handle)
+            self._core.inodes.discard_if_unused(handle.inode)
             self._close(handle, closed)
 
     def _close(self, handle: FileHandle, closed: trio.Event) -> None:
@@ -321,6 +348,11 @@ class Files:
                 await handle.file.close()
             except (SmbError, OSError) as exc:
                 errors.append(exc)
+        for handle in tuple(self._late):
+            await self._drain(handle.inode)
+            error = handle.take_error()
+            if error is not None:
+                errors.append(error)
         if errors:
             raise errors[0]
 

@@ -173,14 +173,26 @@ class Inode:
             await self.closing[-1].wait()
 
     def ancestors(self) -> Iterator[Inode]:
-        """The folder itself and all folders above it, through every name."""
-        yield self
-        for dentry in self.names:
-            yield from dentry.parent.ancestors()
+        """The folder itself and all folders above it, through every name; each once, the nearest first."""
+        for level in self._levels():
+            yield from level
 
     def depth(self) -> int:
         """The least number of folders above it inside the mount, its own name not counted."""
-        return min((dentry.parent.depth() + 1 for dentry in self.names), default=0)
+        for depth, level in enumerate(self._levels()):
+            if not all(inode.names for inode in level):
+                return depth
+        return 0
+
+    def _levels(self) -> Iterator[list[Inode]]:
+        """Itself, then what is above it by one name, by two and so on. A hostile server can give a folder
+        many names at every level, so none is visited twice."""
+        level, seen = [self], {self}
+        while level:
+            yield level
+            parents = dict.fromkeys(dentry.parent for inode in level for dentry in inode.names)
+            level = [inode for inode in parents if inode not in seen]
+            seen.update(level)
 
 
 def _content_version(stat: FileStat) -> tuple[int, int, int]:
@@ -369,25 +381,31 @@ class InodeTable:
 
     def discard_if_unused(self, inode: Inode) -> None:
         """Drop an inode that nobody needs any more, and the folders that were kept for it."""
-        if (
+        candidates = [inode]
+        while candidates:
+            inode = candidates.pop()
+            if self._is_used(inode):
+                continue
+            for number in inode.numbers:
+                if self._by_number.get(number) is inode:
+                    del self._by_number[number]
+            if self._by_file_id.get(inode.file_id) is inode:
+                del self._by_file_id[inode.file_id]
+            names, inode.names = inode.names, []
+            for dentry in names:
+                if dentry.parent.children.get(dentry.name) is dentry:
+                    del dentry.parent.children[dentry.name]
+                candidates.append(dentry.parent)
+
+    def _is_used(self, inode: Inode) -> bool:
+        return bool(
             inode is self.root
             or inode.children
             or inode.handles
             or inode.directory_handles
             or inode.is_dirty
             or any(number in self._lookups for number in inode.numbers)
-        ):
-            return
-        for number in inode.numbers:
-            if self._by_number.get(number) is inode:
-                del self._by_number[number]
-        if self._by_file_id.get(inode.file_id) is inode:
-            del self._by_file_id[inode.file_id]
-        names, inode.names = inode.names, []
-        for dentry in names:
-            if dentry.parent.children.get(dentry.name) is dentry:
-                del dentry.parent.children[dentry.name]
-            self.discard_if_unused(dentry.parent)
+        )
 
     def _usable_id(self, stat: FileStat) -> int:
         return stat.file_id if self._trust_file_ids and stat.file_id not in _UNUSABLE_IDS else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from smbmount.vfs.errors import PosixError
 from smbmount.vfs.files import Files
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.names import MAX_NAME_BYTES
+
+log = logging.getLogger(__name__)
 
 _STATFS_PATIENCE: Final = 0.5
 """Seconds for which the statfs that asks for fresh numbers waits for them; then, as all others at once, it
@@ -155,6 +158,8 @@ class Metadata:
             self._volume_until = self._core.now() + self._core.config.statfs_timeout
         except SmbError as exc:
             self._volume_error = exc
+        except Exception:
+            log.exception("asking for the volume's room ended in a mistake of this program")
         finally:
             self._asking = None
             asking.set()

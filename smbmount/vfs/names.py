@@ -75,14 +75,11 @@ class NameMap:
         Those are the names that could lead elsewhere (separators, `.`, `..`, empty, NUL), those that no
         program could name (over-long), and those that would collide with the map.
         """
-        if not name or name == "." or name == ".." or _find_separator(name):
+        if not name or _find_separator(name) or _find_reserved(name):
             return None
-        if self._map_reserved:
-            if _find_reserved(name):
-                return None
-            if _find_mapped(name):
-                name = name.translate(_TO_POSIX)
-                name = name[:-1] + _LAST_TO_POSIX.get(name[-1], name[-1])
+        if self._map_reserved and _find_mapped(name):
+            name = name.translate(_TO_POSIX)
+            name = name[:-1] + _LAST_TO_POSIX.get(name[-1], name[-1])
         encoded = name.encode("utf-8", "surrogatepass")
         return encoded if len(encoded) <= MAX_NAME_BYTES and encoded not in (b".", b"..") else None
 

@@ -18,7 +18,7 @@ from smbmount.vfs.attributes import (
 )
 from smbmount.vfs.core import Answer, Core
 from smbmount.vfs.directories import Directories
-from smbmount.vfs.errors import ABSENT, PosixError
+from smbmount.vfs.errors import ABSENT, NoSuchName, PosixError
 from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import Listing
 from smbmount.vfs.silly import remove_file
@@ -35,7 +35,7 @@ class Namespace:
         self._directories = directories
 
     async def lookup(self, parent_number: int, name: bytes) -> Attributes:
-        """The attributes of a name, counted as one look-up; `PosixError` ENOENT."""
+        """The attributes of a name, counted as one look-up; `NoSuchName`."""
         core = self._core
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
@@ -48,7 +48,7 @@ class Namespace:
         return core.reply_entry(dentry or await self.resolve(parent, name, smb_name))
 
     def _known(self, parent: Inode, name: bytes, smb_name: str) -> Dentry | None:
-        """The name as the caches know it; `PosixError` ENOENT if they know that it does not exist."""
+        """The name as the caches know it; `NoSuchName` if they know that it does not exist."""
         core = self._core
         now = core.now()
         dentry = parent.children.get(name)
@@ -62,11 +62,11 @@ class Namespace:
             dentry = self._directories.enter(parent, entry)
             return dentry if dentry.inode.validity(now) else None
         if dentry is None and listing.excludes(smb_name):
-            raise PosixError(errno.ENOENT)
+            raise NoSuchName(listing.fresh_until - now)
         return None
 
     async def resolve(self, parent: Inode, name: bytes, smb_name: str) -> Dentry:
-        """Ask the server for a name; `PosixError` ENOENT."""
+        """Ask the server for a name; `NoSuchName`."""
         core = self._core
         for attempt in range(1, _TRIES + 1):
             asked, asked_at = core.inodes.tick, core.now()
@@ -78,7 +78,7 @@ class Namespace:
                     continue
                 if name in parent.children:
                     core.inodes.remove(parent.children[name])
-                raise PosixError(errno.ENOENT) from None
+                raise NoSuchName(asked_at + core.time_to_live(DIRECTORY) - core.now()) from None
             kind, target = await core.classify(path, stat)
             if parent.changed <= asked:
                 break

@@ -43,6 +43,8 @@ class Renames:
         smb_name, new_smb_name = core.names.encode(name), core.names.encode(new_name)
         source = parent.children.get(name) or await self._namespace.resolve(parent, name, smb_name)
         target = new_parent.children.get(new_name)
+        if source.inode in new_parent.ancestors():
+            raise PosixError(errno.EINVAL, "a folder cannot be moved into itself")
         with ExitStack() as changing:
             changing.enter_context(core.changing(parent, name))
             changing.enter_context(core.changing(new_parent, new_name))

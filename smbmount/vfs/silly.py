@@ -50,6 +50,9 @@ async def remove_file(core: Core, parent: Inode, smb_name: str, inode: Inode | N
             await core.share.unlink(aside, clear_readonly=True)
         except NotFound:
             await core.share.unlink(path, aside=aside, clear_readonly=True)
+        except BaseException:
+            await _move_back(core, aside, path)
+            raise
 
 
 async def _delete(core: Core, path: str, readonly: bool) -> None:
@@ -67,12 +70,11 @@ async def replace_file(core: Core, source: str, folder: str, target: str, replac
     The old file is moved aside, and back if the rename fails, so that `target` is never lost.
     """
     aside = silly_path(folder)
-    await core.share.rename(target, aside, replace=False)
     try:
+        await core.share.rename(target, aside, replace=False)
         await core.share.rename(source, target, replace=False)
     except BaseException:
-        with trio.move_on_after(_MOVE_BACK_TIMEOUT, shield=True):
-            await _move_back(core, aside, target)
+        await _move_back(core, aside, target)
         raise
     try:
         await _delete(core, aside, replaced is not None and is_readonly(replaced.stat.attributes))
@@ -80,8 +82,12 @@ async def replace_file(core: Core, source: str, folder: str, target: str, replac
         log.warning("%s was replaced, but the old file remains as %s: %s", target, aside, exc)
 
 
-async def _move_back(core: Core, aside: str, target: str) -> None:
-    try:
-        await core.share.rename(aside, target, replace=False)
-    except SmbError as exc:
-        log.error("%s could not be replaced, and remains as %s: %s", target, aside, exc)
+async def _move_back(core: Core, aside: str, path: str) -> None:
+    """Undo a move aside, whether or not it is known to have happened: the file would stay hidden."""
+    with trio.move_on_after(_MOVE_BACK_TIMEOUT, shield=True):
+        try:
+            await core.share.rename(aside, path, replace=False)
+        except NotFound:
+            log.debug("%s was not moved aside", path)
+        except SmbError as exc:
+            log.error("%s was moved aside, and remains as %s: %s", path, aside, exc)

@@ -14,6 +14,7 @@ from engine import ntstatus
 from engine.wire.constants import Command, HeaderFlags, LockFlags
 from tests.fakes.server import FakeServer, running
 from tests.fakes.server_behaviours import AnswersPendingFirst, GrantsFewCredits, KeepsWaiting
+from tests.fakes.server_peer import Peer, Reply
 from tests.unit.client.support import ACCOUNT, DEADLINE, connected, settled
 
 READ_WRITE = engine.Access.READ | engine.Access.WRITE
@@ -319,5 +320,35 @@ def test_a_cancelled_mount_logs_off_too() -> None:
                         await trio.lowlevel.checkpoint()
         assert scope.cancelled_caught
         assert server.received[-2:] == [Command.TREE_DISCONNECT, Command.LOGOFF]
+
+    trio.run(main)
+
+
+class GarblesCreates(KeepsWaiting):
+    """Answers a CREATE with bytes that make no sense, and QUERY_INFO never."""
+
+    def __init__(self) -> None:
+        super().__init__(Command.QUERY_INFO, interim=True)
+
+    async def respond(self, peer: Peer, replies: list[Reply]) -> None:
+        for reply in replies:
+            if reply.command is Command.CREATE:
+                reply.body = bytes(9)
+        await super().respond(peer, replies)
+
+
+def test_an_answer_that_makes_no_sense_does_not_replace_a_cancellation() -> None:
+    async def main() -> None:
+        server = GarblesCreates()
+        server.tree.add_file("a")
+        async with connected(server) as share:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(share.open, "a")
+                    while not share.statistics().interim_replies:
+                        await wait_all_tasks_blocked(0.001)
+                    scope.cancel()
+            assert scope.cancelled_caught
+            assert share.is_lost
 
     trio.run(main)

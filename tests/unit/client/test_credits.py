@@ -268,3 +268,23 @@ def test_a_server_that_lowers_its_grants_while_compounds_wait() -> None:
             await settled(server, share)
 
     trio.run(main)
+
+
+def test_a_server_that_lowers_its_grants_while_a_directory_is_listed() -> None:
+    async def main() -> None:
+        server = GrantsFewCredits(20)
+        names = [f"a rather long name, number {number:05}" for number in range(12_000)]
+        for name in names:
+            server.tree.add_file(name)
+        async with connected(server) as share:
+            found: list[str] = []
+            async with contextlib.aclosing(share.scandir("")) as batches:
+                async for batch in batches:
+                    found += [entry.name for entry in batch]
+                    server.total_credits = 3
+                    for _ in range(20):
+                        await share.echo()
+            assert found == names
+            await settled(server, share)
+
+    trio.run(main)

@@ -371,3 +371,13 @@ def test_a_host_all_of_whose_addresses_refuse() -> None:
             assert caught.value.errno == errno.ECONNREFUSED
 
         trio.run(main)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "\u00fc\ud800"])
+def test_a_host_name_that_cannot_be_one_is_explained(host: str) -> None:
+    async def main() -> None:
+        with pytest.raises(engine.TransportError, match="cannot be resolved") as caught:
+            await open_transport(host, 445, BufferPool())
+        assert caught.value.errno == errno.EHOSTUNREACH
+
+    trio.run(main)

@@ -336,3 +336,15 @@ def test_nothing_times_out_while_bytes_flow() -> None:
             server.armed = False
 
     trio.run(main, clock=MockClock(autojump_threshold=_QUIET))
+
+
+def test_a_lost_connection_can_still_be_described() -> None:
+    async def main() -> None:
+        server = FakeServer()
+        async with connected(server) as share:
+            address = share.description.address
+            server.hang_up()
+            await share.wait_lost()
+            assert share.description.address == address
+
+    trio.run(main)

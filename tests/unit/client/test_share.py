@@ -479,3 +479,30 @@ def test_a_target_with_a_nul_is_refused_before_a_server_can_cut_it(verb: str) ->
         assert share.statistics().requests["SET_INFO"] == 0
 
     run(FakeServer(), test)
+
+
+def test_a_handle_is_closed_if_asking_for_its_attributes_at_the_close_fails() -> None:
+    server = FakeServer()
+    server.tree.add_file("a")
+
+    async def test(share: engine.Share) -> None:
+        file = await share.open("a")
+        server.failure_spreads = True
+        server.refusals[Command.QUERY_INFO] = ntstatus.STATUS_ACCESS_DENIED
+        with pytest.raises(engine.AccessDenied, match="close a"):
+            await file.close_and_stat()
+
+    run(server, test)
+
+
+def test_an_open_file_is_not_renamed_to_a_name_that_would_be_cut() -> None:
+    server = FakeServer()
+    server.tree.add_file("a")
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a") as file:
+            with pytest.raises(engine.NameInvalid):
+                await file.rename("b\0c", replace=False)
+
+    run(server, test)
+    assert Command.SET_INFO not in server.received

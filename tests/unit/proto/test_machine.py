@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from engine.crypto.sealing import Cipher, Sealer
@@ -12,7 +14,7 @@ from engine.proto.events import BreakReceived, LateReply
 from engine.proto.inflight import Request, SessionState, SlotState
 from engine.proto.machine import Machine, payload_size
 from engine.wire.constants import Command, Dialect, HeaderFlags, InfoType, LockFlags
-from engine.wire.create import CloseRequest, CreateRequest
+from engine.wire.create import CloseRequest, CloseResponse, CreateRequest
 from engine.wire.error import ErrorResponse
 from engine.wire.header import UNSOLICITED_MESSAGE_ID, Header, split_compound_untrusted
 from engine.wire.io import (
@@ -497,3 +499,18 @@ def test_statistics_tell_what_was_done() -> None:
     assert told["round_trips"] == 2
     assert told["trips"] == {"CREATE+CLOSE": 1, "ECHO": 1}
     assert set(told) == set(Machine(1).snapshot().as_dict())
+
+
+def test_a_finished_compound_keeps_no_buffer_alive() -> None:
+    connection = machine()
+    outgoing = connection.start([CREATE, CLOSE], related=True)
+    opening, closing = outgoing.slots
+    answer = compound(reply(opening, created()), reply(closing, CloseResponse().encode()))
+    buffer = bytearray(answer) + bytearray(16)
+    gc.disable()
+    try:
+        connection.receive(memoryview(buffer), len(answer))
+        del outgoing, opening, closing
+        buffer.append(0)  # BufferError as long as a reply has a view of it.
+    finally:
+        gc.enable()

@@ -13,7 +13,16 @@ import trio.testing
 from engine import Access, CreateOptions, Disposition
 from smbmount.operations import Operations
 from tests.fakes.share import FakeFile
-from tests.unit.vfs.support import ROOT, lookup, mounted, open_file, refused, virtual_time
+from tests.unit.vfs.support import (
+    ROOT,
+    Listed,
+    list_folder,
+    lookup,
+    mounted,
+    open_file,
+    refused,
+    virtual_time,
+)
 
 
 @virtual_time
@@ -114,3 +123,29 @@ async def test_an_open_that_a_write_overtakes_does_not_take_the_size_back(
         await trio.testing.wait_all_tasks_blocked()
         await fs.files.fsync(second[0])
         assert bytes(share.find("a").data) == b"one two"
+
+
+@virtual_time
+async def test_attributes_for_which_a_listing_had_no_room_count_as_not_told() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        await trio.sleep(2)
+        share.resize(node, 8)
+        listed = Listed(fs, await fs.folders.opendir(ROOT), room=2)
+        await listed.read()
+        assert (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+
+
+@virtual_time
+async def test_a_name_that_a_listing_lacks_is_missing_no_longer_than_the_listing_is_believed() -> None:
+    async with mounted() as (share, fs):
+        share.put("a")
+        operations = Operations(fs, 60.0)
+        context = pyfuse3.RequestContext()
+        asked = await operations.lookup(ROOT, b"x", context)
+        assert (asked.st_ino, asked.entry_timeout) == (0, 1.0)
+        await list_folder(fs)
+        await trio.sleep(0.75)
+        listed = await operations.lookup(ROOT, b"y", context)
+        assert (listed.st_ino, listed.entry_timeout) == (0, 0.25)

@@ -220,3 +220,26 @@ def check(table: InodeTable, counts: dict[int, int]) -> None:
             assert dentry.name == name
             assert dentry in dentry.inode.names
         assert len(list(inode.ancestors())) < 1000
+
+
+def test_folders_of_any_depth_are_forgotten() -> None:
+    table = new_table()
+    folders = [table.root]
+    for level in range(3000):
+        folders.append(put(table, folders[-1], "d", stat_of(6000 + level, directory=True), DIRECTORY))
+    assert sum(1 for _ in folders[-1].ancestors()) == 3001
+    assert folders[-1].depth() == 3000
+    for folder in folders[1:]:
+        table.forget(folder.number, 1)
+    assert len(table) == 1
+
+
+def test_a_server_that_gives_two_folders_one_id_at_every_level_does_not_stop_the_mount() -> None:
+    table = new_table()
+    folder = table.root
+    for level in range(200):
+        for name in ("a", "b"):
+            inode = put(table, folder, name, stat_of(6000 + level, directory=True), DIRECTORY)
+        folder = inode
+    assert sum(1 for _ in folder.ancestors()) == 201
+    assert folder.depth() == 200

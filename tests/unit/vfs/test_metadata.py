@@ -321,3 +321,13 @@ async def test_an_open_file_is_asked_through_its_handle() -> None:
         await trio.sleep(2)
         await fs.metadata.getattr(fs.core.inodes.root.children[b"f"].number)
         assert [call.operation for call in share.calls] == ["query"]
+
+
+@pytest.mark.expected_warnings("mistake of this program")
+@virtual_time
+async def test_a_mistake_while_asking_for_the_room_is_an_error_and_the_mount_lives_on() -> None:
+    async with mounted() as (share, fs):
+        share.fail_next("volume_size", ValueError("a mistake"))
+        with refused(errno.EIO):
+            await fs.metadata.statfs()
+        assert (await fs.metadata.statfs()).blocks == 2000

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from engine import FileAttributes, ntstatus
+from engine import FileAttributes, error_from_status, ntstatus
 from smbmount.vfs import symlinks
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
@@ -430,3 +430,41 @@ async def test_a_read_only_mount_changes_nothing() -> None:
             with refused(errno.EROFS):
                 await change
         assert share.count() == before
+
+
+class RefusesToDeleteReadOnly(FakeShare):
+    """Lets a read-only file be renamed, but never its attribute be cleared: its folder may be changed,
+    the file may not."""
+
+    async def unlink(self, path: str, *, aside: str | None = None, clear_readonly: bool = False) -> None:
+        if clear_readonly:
+            await self.enter("unlink", path)
+            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, path)
+        await super().unlink(path, aside=aside)
+
+
+@virtual_time
+async def test_an_open_file_that_cannot_be_deleted_gets_its_name_back() -> None:
+    async with mounted(RefusesToDeleteReadOnly()) as (share, fs):
+        node = share.put("f", b"data")
+        await open_file(fs, "f", os.O_RDONLY)
+        node.attributes |= READONLY
+        with refused(errno.EACCES):
+            await fs.names.unlink(ROOT, b"f")
+        assert share.names() == ["f"]
+        assert (await lookup(fs, "f")).links == 1
+
+
+@virtual_time
+@pytest.mark.parametrize(
+    "status",
+    [ntstatus.STATUS_FILE_LOCK_CONFLICT, ntstatus.STATUS_DELETE_PENDING, ntstatus.STATUS_IO_DEVICE_ERROR],
+)
+async def test_a_file_that_might_be_a_link_and_cannot_be_read_does_not_spoil_the_listing(status: int) -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"x" * symlinks.FILE_SIZE)
+        share.put("b")
+        share.fail_next("read_file", status)
+        listed = await list_folder(fs)
+        assert listed.names == [b"a", b"b"]
+        assert stat.S_ISREG(listed.entries[b"a"].mode)

@@ -472,3 +472,56 @@ async def test_shutdown_tells_of_lost_data_after_saving_the_rest() -> None:
         with refused(errno.ENOSPC):
             await fs.shutdown()
         assert bytes(share.find("b").data) == b"kept"
+
+
+@virtual_time
+async def test_truncating_open_keeps_an_extended_attribute_that_was_just_set() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        await fs.xattrs.set(number, b"user.x", b"1")
+        await fs.files.open(number, os.O_WRONLY | os.O_TRUNC)
+        assert not node.data
+        assert node.eas == {"x": b"1"}
+
+
+@virtual_time
+async def test_an_appending_write_through_that_failed_leaves_no_hole() -> None:
+    async with mounted(config=FileSystemConfig(cache="none")) as (share, fs):
+        share.put("a", b"data")
+        handle = await open_file(fs, "a", os.O_WRONLY | os.O_APPEND)
+        share.fail_next("write_at", ntstatus.STATUS_DISK_FULL)
+        with refused(errno.ENOSPC):
+            await fs.files.write(handle, 0, b"lost")
+        await fs.files.write(handle, 0, b"more")
+        assert bytes(share.find("a").data) == b"datamore"
+
+
+@virtual_time
+async def test_data_still_goes_out_after_a_release_that_was_given_up() -> None:
+    async with mounted() as (share, fs):
+        handle, _ = await create(fs, "a")
+        with share.hold("write_at"):
+            await fs.files.write(handle, 0, b"old ")
+            await fs.files.write(handle, 0, b"newer")
+            with trio.move_on_after(60) as scope:
+                await fs.files.release(handle)
+            assert scope.cancelled_caught
+        await trio.testing.wait_all_tasks_blocked()
+        assert bytes(share.find("a").data) == b"newer"
+        assert not share.find("a").opens
+
+
+@virtual_time
+async def test_shutdown_waits_for_releases_that_were_given_up_and_tells_of_their_errors() -> None:
+    async with mounted() as (share, fs):
+        handle, _ = await create(fs, "a")
+        with share.hold("write_at"):
+            await fs.files.write(handle, 0, b"old ")
+            await fs.files.write(handle, 0, b"newer")
+            with trio.move_on_after(5):
+                await fs.files.release(handle)
+        share.fail_next("write_at", ntstatus.STATUS_DISK_FULL)
+        with refused(errno.ENOSPC):
+            await fs.shutdown()
+        assert bytes(share.find("a").data) == b"newer"

@@ -274,3 +274,38 @@ async def test_a_name_that_expired_is_looked_up_for_the_rename() -> None:
     async with mounted(share) as (_, fs):
         await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
         assert share.names() == ["b"]
+
+
+@virtual_time
+async def test_the_old_file_comes_back_if_the_call_is_cancelled_while_it_is_moved_aside() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"new")
+        share.put("b", b"old")
+        handle = await open_file(fs, "b")
+        await lookup(fs, "a")
+        rename = share.rename
+
+        async def late(source: str, target: str, *, replace: bool) -> None:
+            await rename(source, target, replace=replace)
+            if source == "b":
+                await trio.sleep_forever()
+
+        share.rename = late  # type: ignore[method-assign]
+        with trio.move_on_after(5) as scope:
+            await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert scope.cancelled_caught
+        assert share.names() == ["a", "b"]
+        await fs.files.release(handle)
+
+
+@virtual_time
+async def test_a_folder_is_not_moved_into_itself_whatever_the_server_says() -> None:
+    async with mounted() as (share, fs):
+        share.put("a\\b\\f")
+        outer = (await lookup(fs, "a")).number
+        inner = (await lookup(fs, "a/b")).number
+        with refused(errno.EINVAL):
+            await fs.renames.rename(ROOT, b"a", inner, b"c", 0)
+        with refused(errno.EINVAL):
+            await fs.renames.rename(ROOT, b"a", outer, b"c", 0)
+        assert share.count("rename") == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smbmount.vfs.errors import PosixError
@@ -96,3 +96,12 @@ def test_what_is_shown_can_be_asked_for(smb: str) -> None:
         assert MAPPED.encode(shown).encode("utf-16-le", "surrogatepass") == smb.encode(
             "utf-16-le", "surrogatepass"
         )
+
+
+@given(st.text(max_size=40))
+@example("a:b")
+@example("dot.")
+def test_without_the_map_too_what_is_shown_can_be_asked_for(smb: str) -> None:
+    shown = PLAIN.decode_untrusted(smb)
+    if shown is not None:
+        assert PLAIN.encode(shown) == smb
