@@ -52,6 +52,7 @@ class Files:
         self._write_chunk = min(share.max_write, config.max_write or share.max_write)
         self._writes_through = config.cache == "none"
         self._late: set[FileHandle] = set()
+        """Released, but their data is still under way; whoever takes one out reports its error."""
 
     async def open(self, number: int, flags: int) -> OpenedFile:
         """Open an inode with the flags of open(2). `PosixError` ESTALE if its name is another file's now."""
@@ -291,7 +292,7 @@ class Files:
         """The rest of a release that was given up: without the server's handle its data would be lost."""
         try:
             await self._drain(handle.inode)
-            error = handle.take_error()
+            error = handle.take_error() if handle in self._late else None
             if error is not None:
                 log.error("data written to %r is lost: %s", handle.inode, error)
         finally:
@@ -348,7 +349,8 @@ class Files:
                 await handle.file.close()
             except (SmbError, OSError) as exc:
                 errors.append(exc)
-        for handle in tuple(self._late):
+        late, self._late = self._late, set()
+        for handle in late:
             await self._drain(handle.inode)
             error = handle.take_error()
             if error is not None:

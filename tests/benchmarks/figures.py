@@ -175,13 +175,18 @@ class Bench:
         return Mount(self._server, mountpoint, options=options)
 
     def _smbclient(self, protection: str, command: str) -> float:
+        os.sync()
         start = time.perf_counter()
         self._server.smbclient("data", command, f"--client-protection={protection}")
         return time.perf_counter() - start
 
 
 def _timed(*command: str) -> float:
-    """Seconds that a command takes; `subprocess.CalledProcessError` if it fails."""
+    """Seconds that a command takes; `subprocess.CalledProcessError` if it fails.
+
+    What was written before is on the disk then, so that nobody pays for another's data.
+    """
+    os.sync()
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300)
     return time.perf_counter() - start

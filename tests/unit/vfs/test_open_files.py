@@ -507,6 +507,7 @@ async def test_data_still_goes_out_after_a_release_that_was_given_up() -> None:
             with trio.move_on_after(60) as scope:
                 await fs.files.release(handle)
             assert scope.cancelled_caught
+            await trio.testing.wait_all_tasks_blocked()
         await trio.testing.wait_all_tasks_blocked()
         assert bytes(share.find("a").data) == b"newer"
         assert not share.find("a").opens
