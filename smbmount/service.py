@@ -176,6 +176,7 @@ class Service:
     async def _serve_requests(self, share: Share) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(_report_statistics, share)
+            nursery.start_soon(self._report_loss, share)
             nursery.start_soon(self._announce, share)
             with self._requests:
                 await self._mount.main()
@@ -195,6 +196,13 @@ class Service:
         logger.info("%s", status)
         notify("READY=1", f"STATUS={status}")
         self._ready()
+
+    async def _report_loss(self, share: Share) -> None:
+        """Say it once when the server is gone: programs see only error numbers from then on."""
+        error = await share.wait_lost()
+        words = f"the connection to {self._plan.source} is lost: {error}"
+        logger.error("%s; unmount and mount again", words)
+        notify(f"STATUS={words}")
 
     async def _shut_down(self, filesystem: ServedFileSystem) -> None:
         """Bring everything written to the server; shielded, as this must happen whatever ended the mount."""

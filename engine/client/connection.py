@@ -93,6 +93,12 @@ class Connection:
         """Forget a session that was logged off."""
         self._machine.sessions.pop(session.session_id, None)
 
+    async def wait_lost(self) -> SmbError:
+        """Wait until the connection is gone; returns why."""
+        await self.lost.wait()
+        assert self._lost is not None
+        return self._lost
+
     def statistics(self) -> Statistics:
         """The counters as of now."""
         return self._machine.snapshot()

@@ -26,7 +26,7 @@ from engine.client.stat import (
     stat_from_create,
 )
 from engine.client.tree import Tree
-from engine.errors import NtStatusError, RemoteProtocolError, error_from_status
+from engine.errors import NtStatusError, RemoteProtocolError, SmbError, error_from_status
 from engine.proto.inflight import Reply, Request
 from engine.proto.statistics import Statistics
 from engine.wire.constants import (
@@ -139,9 +139,9 @@ class Share:
         """Whether the connection is gone; every call then raises `TransportError`."""
         return self._tree.connection.lost.is_set()
 
-    async def wait_lost(self) -> None:
-        """Wait until the connection is gone."""
-        await self._tree.connection.lost.wait()
+    async def wait_lost(self) -> SmbError:
+        """Wait until the connection is gone; returns why."""
+        return await self._tree.connection.wait_lost()
 
     async def compound(self, *requests: Request, what: str = "compound") -> list[Reply]:
         """Send related requests of the wire floor in one round trip; see `Tree.exchange`."""

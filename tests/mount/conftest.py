@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,3 +33,24 @@ def mount_factory(tmp_path: Path) -> Iterator[MountFactory]:
 def mount(mount_factory: MountFactory, samba: SambaServer, share_path: Path) -> Mount:
     """A mount of `share_path`, with the default options."""
     return mount_factory(samba, folder=share_path.name)
+
+
+@pytest.fixture(scope="module")
+def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    """One mount for those tests of a module that need none of their own."""
+    with Mount(samba, tmp_path_factory.mktemp("mount")) as mount:
+        yield mount
+
+
+@pytest.fixture
+def here(mounted: Mount) -> Path:
+    """A new folder, seen through the mount."""
+    folder = mounted.path / uuid.uuid4().hex
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def there(samba: SambaServer, here: Path) -> Path:
+    """The same folder on the server."""
+    return samba.share_path() / here.name

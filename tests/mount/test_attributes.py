@@ -5,49 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
 from engine import ConnectConfig, Credentials, connect, parse_unc
+from tests.support.calls import error_of
 from tests.support.factories import MountFactory
 from tests.support.mounting import Mount
 from tests.support.samba import SambaServer
 
 pytestmark = pytest.mark.deadline(60)
-
-
-@pytest.fixture(scope="module")
-def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """One mount for the tests that need none of their own."""
-    with Mount(samba, tmp_path_factory.mktemp("attributes")) as mount:
-        yield mount
-
-
-@pytest.fixture
-def here(mounted: Mount) -> Path:
-    """A new folder, seen through the mount."""
-    folder = mounted.path / uuid.uuid4().hex
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def there(samba: SambaServer, here: Path) -> Path:
-    """The same folder on the server."""
-    return samba.share_path() / here.name
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that a call fails with; 0 if it works."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def mode_of(path: Path) -> int:

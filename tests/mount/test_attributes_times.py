@@ -6,7 +6,6 @@ import os
 import subprocess
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,8 +13,7 @@ from typing import Final
 import pytest
 
 from tests.support.factories import MountFactory, SambaFactory
-from tests.support.mounting import Mount
-from tests.support.samba import SambaServer, ShareConfig
+from tests.support.samba import ShareConfig
 
 pytestmark = pytest.mark.deadline(60)
 
@@ -27,27 +25,6 @@ YEAR_2446: Final = 15_032_385_535
 """The last second that ext4, the server's own file system in these tests, can store."""
 YEAR_60056: Final = 1_833_029_933_770
 """The last second of a FILETIME."""
-
-
-@pytest.fixture(scope="module")
-def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """One mount for the tests that need none of their own."""
-    with Mount(samba, tmp_path_factory.mktemp("times")) as mount:
-        yield mount
-
-
-@pytest.fixture
-def here(mounted: Mount) -> Path:
-    """A new folder, seen through the mount."""
-    folder = mounted.path / uuid.uuid4().hex
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def there(samba: SambaServer, here: Path) -> Path:
-    """The same folder on the server."""
-    return samba.share_path() / here.name
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from smbmount.mounttable import topmost_mount
+from tests.support.calls import error_of
 from tests.support.factories import MountFactory, SambaFactory
 from tests.support.mounting import CHECKOUT, Mount
 from tests.support.samba import SambaServer
@@ -30,15 +30,6 @@ LOST = {errno.EIO, errno.EHOSTDOWN, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENO
 def mount(mount_factory: MountFactory, samba: SambaServer, share_path: Path) -> Mount:
     """A mount of `share_path`."""
     return mount_factory(samba, folder=share_path.name)
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that a call fails with; 0 if it works."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def daemons_of(folder: Path) -> list[int]:

@@ -7,41 +7,17 @@ import os
 import struct
 import sys
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.factories import MountFactory
-from tests.support.mounting import Mount
 from tests.support.samba import SambaServer
 
 pytestmark = pytest.mark.deadline(90)
 
 SYS_GETDENTS64 = {"x86_64": 217, "aarch64": 61}[os.uname().machine]
 _DIRENT = struct.Struct("=QqHB")
-
-
-@pytest.fixture(scope="module")
-def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """One mount for the tests that need none of their own."""
-    with Mount(samba, tmp_path_factory.mktemp("listing")) as mount:
-        yield mount
-
-
-@pytest.fixture
-def here(mounted: Mount) -> Path:
-    """A new folder, seen through the mount."""
-    folder = mounted.path / uuid.uuid4().hex
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def there(samba: SambaServer, here: Path) -> Path:
-    """The same folder on the server."""
-    return samba.share_path() / here.name
 
 
 class Walk:

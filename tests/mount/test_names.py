@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.support.calls import error_of
 from tests.support.factories import MountFactory, SambaFactory
 from tests.support.mounting import Mount
 from tests.support.samba import SambaServer, ShareConfig
@@ -64,29 +64,6 @@ def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """What is changed on the server shows at once in it."""
     with Mount(samba, tmp_path_factory.mktemp("names"), options=["actimeo=0"]) as mount:
         yield mount
-
-
-@pytest.fixture
-def here(mounted: Mount) -> Path:
-    """A new folder, seen through the mount."""
-    folder = mounted.path / uuid.uuid4().hex
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def there(samba: SambaServer, here: Path) -> Path:
-    """The same folder on the server."""
-    return samba.share_path() / here.name
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that a call fails with; 0 if it works."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 @pytest.mark.parametrize(("name", "on_server"), BOTH_SPELLINGS)

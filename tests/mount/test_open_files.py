@@ -5,53 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.calls import error_of
 from tests.support.factories import MountFactory
-from tests.support.mounting import Mount
 from tests.support.samba import SambaServer
 
 pytestmark = pytest.mark.deadline(60)
-
-
-@pytest.fixture(scope="module")
-def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """One mount for all tests of this file."""
-    with Mount(samba, tmp_path_factory.mktemp("open")) as mount:
-        yield mount
-
-
-@pytest.fixture
-def here(mounted: Mount) -> Path:
-    """A new folder, seen through the mount."""
-    folder = mounted.path / uuid.uuid4().hex
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def there(samba: SambaServer, here: Path) -> Path:
-    """The same folder on the server."""
-    return samba.share_path() / here.name
 
 
 @pytest.fixture
 def alone(mount_factory: MountFactory, samba: SambaServer, share_path: Path) -> Path:
     """A mount of `share_path` that shows at once what another client does there."""
     return mount_factory(samba, folder=share_path.name, options=["actimeo=0"]).path
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that a call fails with; 0 if it works."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def wait_for_names(folder: Path, *names: str) -> None:

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.calls import error_of
 from tests.support.factories import MountFactory, SambaFactory
 from tests.support.mounting import CHECKOUT, Mount
 from tests.support.samba import (
@@ -27,15 +28,6 @@ pytestmark = pytest.mark.deadline(60)
 
 SOMEBODY = 65534
 """A user who is neither root nor the one who mounts."""
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that a call fails with; 0 if it works."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def mount_table_entry(path: Path) -> tuple[str, str, set[str]]:

@@ -7,39 +7,17 @@ import mmap
 import os
 import stat
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.mounting import Mount
+from tests.support.calls import error_of
 from tests.support.samba import SambaServer
 
 pytestmark = pytest.mark.deadline(60)
 
 LARGEST_OFFSET = 2**63 - 1
-
-
-@pytest.fixture(scope="module")
-def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """One mount for all tests of this file."""
-    with Mount(samba, tmp_path_factory.mktemp("semantics")) as mount:
-        yield mount
-
-
-@pytest.fixture
-def here(mounted: Mount) -> Path:
-    """A new folder, seen through the mount."""
-    folder = mounted.path / uuid.uuid4().hex
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def there(samba: SambaServer, here: Path) -> Path:
-    """The same folder on the server."""
-    return samba.share_path() / here.name
 
 
 @pytest.fixture
@@ -54,15 +32,6 @@ def opened() -> Iterator[Callable[..., int]]:
     yield open_file
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that a call fails with; 0 if it works."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def test_exclusive_create(here: Path, opened: Callable[..., int]) -> None:

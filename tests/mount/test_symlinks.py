@@ -6,11 +6,12 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.calls import error_of
 from tests.support.factories import MountFactory
 from tests.support.mounting import Mount
 from tests.support.samba import SambaServer
@@ -31,21 +32,6 @@ def here(mounted: Mount) -> Path:
     folder = mounted.path / uuid.uuid4().hex
     folder.mkdir()
     return folder
-
-
-@pytest.fixture
-def there(samba: SambaServer, here: Path) -> Path:
-    """The same folder on the server."""
-    return samba.share_path() / here.name
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that a call fails with; 0 if it works."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def content_of_link(target: str) -> bytes:

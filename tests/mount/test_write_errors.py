@@ -6,13 +6,14 @@ import errno
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.support.calls import error_of
 from tests.support.factories import MountFactory, SambaFactory
 from tests.support.mounting import Mount
 from tests.support.samba import SambaServer, ShareConfig
@@ -24,15 +25,6 @@ pytestmark = [
 
 DISK_SIZE: Final = 4 * 2**20
 TOO_MUCH: Final = 8 * 2**20
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that a call fails with; 0 if it works."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 @pytest.fixture

@@ -6,39 +6,16 @@ import errno
 import os
 import shutil
 import subprocess
-import uuid
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.support.calls import error_of
 from tests.support.factories import MountFactory, SambaFactory
-from tests.support.mounting import Mount
 from tests.support.samba import SambaServer, ShareConfig
 
 pytestmark = pytest.mark.deadline(60)
-
-
-@pytest.fixture(scope="module")
-def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """One mount for the tests that need none of their own."""
-    with Mount(samba, tmp_path_factory.mktemp("xattrs")) as mount:
-        yield mount
-
-
-@pytest.fixture
-def here(mounted: Mount) -> Path:
-    """A new folder, seen through the mount."""
-    folder = mounted.path / uuid.uuid4().hex
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def there(samba: SambaServer, here: Path) -> Path:
-    """The same folder on the server."""
-    return samba.share_path() / here.name
 
 
 @pytest.fixture
@@ -47,15 +24,6 @@ def file(here: Path) -> Path:
     path = here / "file"
     path.write_text("content")
     return path
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that a call fails with; 0 if it works."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def values(path: Path) -> dict[str, bytes]:

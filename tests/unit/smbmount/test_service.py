@@ -85,6 +85,7 @@ class World:
     config: ConnectConfig | None = None
     initialised: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
+    lost: trio.Event = field(default_factory=trio.Event)
     description: ConnectionDescription = field(default_factory=lambda: DESCRIPTION)
 
     @contextlib.asynccontextmanager
@@ -110,6 +111,10 @@ class World:
         if self.stat_error is not None:
             raise self.stat_error
         return self.folder
+
+    async def wait_lost(self) -> SmbError:
+        await self.lost.wait()
+        return TransportError("the server closed the connection")
 
     async def open(self, share: Share, config: FileSystemConfig, tasks: trio.Nursery) -> World:
         if self.open_error is not None:
@@ -228,6 +233,21 @@ def test_requests_that_never_end_do_not_keep_the_mount() -> None:
     world = World(requests_end=False)
     assert serve(world, meanwhile=signalling(signal.SIGTERM)) is None
     assert world.events[-3:] == ["flushed", "logged off", "unmounted"]
+
+
+def test_a_lost_connection_is_said_once(expected_warnings: ExpectedWarnings) -> None:
+    words = "the connection to //srv/share is lost: the server closed the connection; unmount and mount again"
+    expected_warnings.require(words)
+    world = World()
+
+    async def lose_and_unmount() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        world.lost.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await unmounting(world)()
+
+    assert serve(world, meanwhile=lose_and_unmount) is None
+    assert world.events == [*WHOLE_LIFE, "flushed", "logged off", "unmounted"]
 
 
 def test_a_second_signal_unmounts_and_quits_at_once(expected_warnings: ExpectedWarnings) -> None:
