@@ -104,7 +104,6 @@ def filesystem_config(plan: Plan) -> FileSystemConfig:
         read_only=options.read_only,
         cache=options.cache,
         prefix=plan.prefix,
-        mountpoint=plan.mountpoint,
         max_read=options.rsize,
         max_write=options.wsize,
     )

@@ -30,7 +30,6 @@ class FileSystemConfig:
     read_only: bool = False
     cache: Literal["strict", "none"] = "strict"
     prefix: str = ""
-    mountpoint: str = ""
     max_read: int | None = None
     max_write: int | None = None
     statfs_timeout: float = 5.0
