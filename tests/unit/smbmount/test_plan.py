@@ -104,7 +104,6 @@ def test_the_file_system_is_told_what_the_options_say() -> None:
         server_inode_numbers=False,
         read_only=True,
         cache="none",
-        mountpoint="/mnt/x",
         max_read=8192,
         max_write=4096,
     )
