@@ -2,11 +2,13 @@
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher as CipherContext
+from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM
 
 from engine.crypto import Buffer
@@ -58,6 +60,14 @@ CIPHER_PREFERENCE: Final = (
 each the longer key costs so little that strength decides."""
 
 
+_JOIN_UP_TO: Final = 64 * 1024
+"""Measured: below this, copying everything into one buffer costs less than an incremental context (5 µs)."""
+
+
+def _allocate(size: int) -> memoryview:
+    return memoryview(bytearray(size))
+
+
 class NonceSequence:
     """Nonces that never repeat: a random prefix, then a 64-bit counter.
 
@@ -96,22 +106,42 @@ class Sealer:
         aead = AESGCM if cipher.nonce_length == 12 else AESCCM
         self._encryptor = aead(encryption_key)
         self._decryptor = aead(decryption_key)
+        self._key_schedule = algorithms.AES(encryption_key) if aead is AESGCM else None
         self._joined = bytearray()
 
-    def seal(self, parts: Sequence[Buffer]) -> tuple[bytes, memoryview]:
+    def seal(
+        self, parts: Sequence[Buffer], allocate: Callable[[int], memoryview] = _allocate
+    ) -> tuple[bytes, memoryview]:
         """Encrypt one message, or one compound chain, given in parts.
 
-        Returns the TRANSFORM_HEADER and the ciphertext, to be sent one after the other. Several parts are
-        copied once, into a buffer that this object keeps; a single part is not copied. The ciphertext is in
-        a fresh buffer of its own.
+        Returns the TRANSFORM_HEADER and the ciphertext, to be sent one after the other. The ciphertext is in
+        what `allocate(size)` returns, a view of at least that many bytes. Small messages in several parts are
+        copied once, into a buffer that this object keeps; with GCM, large ones are not copied.
         """
-        plaintext = parts[0] if len(parts) == 1 else self._join(parts)
-        size = len(plaintext)
+        size = sum(map(len, parts))
         nonce = self._nonces.take()
         authenticated = _AUTHENTICATED.pack(nonce, size, 0, _FLAG_ENCRYPTED, self.session_id)
-        sealed = memoryview(bytearray(size + TAG_SIZE))
-        self._encryptor.encrypt_into(nonce, plaintext, authenticated, sealed)
-        return b"".join((_PROTOCOL_ID, sealed[size:], authenticated)), sealed[:size]
+        sealed = allocate(size + TAG_SIZE)[: size + TAG_SIZE]
+        if self._key_schedule is not None and size > _JOIN_UP_TO:
+            tag = self._encrypt_parts(nonce, parts, authenticated, sealed)
+        else:
+            plaintext = parts[0] if len(parts) == 1 else self._join(parts)
+            self._encryptor.encrypt_into(nonce, plaintext, authenticated, sealed)
+            tag = bytes(sealed[size:])
+        return b"".join((_PROTOCOL_ID, tag, authenticated)), sealed[:size]
+
+    def _encrypt_parts(
+        self, nonce: bytes, parts: Sequence[Buffer], authenticated: bytes, sealed: memoryview
+    ) -> bytes:
+        """AES-GCM part by part; returns the tag."""
+        assert self._key_schedule is not None
+        encryptor = CipherContext(self._key_schedule, modes.GCM(nonce)).encryptor()
+        encryptor.authenticate_additional_data(authenticated)
+        position = 0
+        for part in parts:
+            position += encryptor.update_into(part, sealed[position:])
+        encryptor.finalize()
+        return encryptor.tag
 
     def unseal_into_untrusted(
         self,

@@ -153,7 +153,7 @@ class Machine:
         self.statistics.most_in_flight = max(self.statistics.most_in_flight, len(self.slots))
         self.statistics.trips["+".join(request.COMMAND.name for request in requests)] += 1
         if sealed and session.sealer is not None:
-            buffers = list(session.sealer.seal(buffers))
+            buffers = list(session.sealer.seal(buffers, self._allocate))
         self.statistics.bytes_sent += sum(map(len, buffers))
         return Outgoing(buffers, slots)
 

@@ -39,6 +39,7 @@ def main() -> int:
         bench = Bench(server, Path(scratch), arguments.size * MIB, arguments.rounds)
         bench.prepare()
         for protection, options, smbclient in (
+            ("plain", ("nosign",), "off"),
             ("signed", (), "sign"),
             ("sealed", ("seal",), "encrypt"),
         ):
