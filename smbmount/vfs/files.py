@@ -162,7 +162,9 @@ class Files:
         )
         handle.number = core.files.add(handle)
         inode.handles.append(handle)
-        direct_io = self._writes_through or (handle.append and not readable)
+        # Who only writes has no use for cached pages: without them the kernel saves a copy, and the question
+        # for security.capability that it asks before each cached write.
+        direct_io = self._writes_through or not readable
         return OpenedFile(handle.number, direct_io, inode.told != inode.content_version)
 
     async def read(self, number: int, offset: int, length: int) -> memoryview | bytes:

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.factories import MountFactory
+from tests.support.factories import MountFactory, SambaFactory
 from tests.support.mounting import CHECKOUT
 from tests.support.samba import SambaServer, ShareConfig
 
@@ -174,20 +174,22 @@ def test_symbolic_links_on_the_servers_disk_do_not_lead_out(
     assert not (here / "link").exists()
 
 
-def test_odd_share_options_stay_one_field_of_the_mount_table(mount_factory: MountFactory) -> None:
+def test_odd_share_options_stay_one_field_of_the_mount_table(
+    samba_factory: SambaFactory, mount_factory: MountFactory
+) -> None:
     """A name with commas and blanks must not smuggle options into the mount."""
     name = "a,suid,dev,allow_other"
-    with SambaServer({name: ShareConfig()}) as server:
-        mount = mount_factory(server, share=name)
-        shown = subprocess.run(
-            ["findmnt", "--noheadings", "--raw", "--output", "SOURCE,OPTIONS", mount.path],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        ).stdout.split()
-        assert shown[0] == f"//127.0.0.1/{name}"
-        assert {"nosuid", "nodev"} <= set(shown[1].split(","))
-        assert not {"suid", "dev", "allow_other"} & set(shown[1].split(","))
-        mount.unmount()
-        mount.start()
+    server = samba_factory({name: ShareConfig()})
+    mount = mount_factory(server, share=name)
+    shown = subprocess.run(
+        ["findmnt", "--noheadings", "--raw", "--output", "SOURCE,OPTIONS", mount.path],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    ).stdout.split()
+    assert shown[0] == f"//127.0.0.1/{name}"
+    assert {"nosuid", "nodev"} <= set(shown[1].split(","))
+    assert not {"suid", "dev", "allow_other"} & set(shown[1].split(","))
+    mount.unmount()
+    mount.start()

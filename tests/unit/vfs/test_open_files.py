@@ -217,6 +217,8 @@ async def test_only_appenders_that_cannot_map_the_file_bypass_the_kernels_pages(
         share.put("a")
         number = (await lookup(fs, "a")).number
         assert (await fs.files.open(number, os.O_WRONLY | os.O_APPEND)).direct_io
+        assert (await fs.files.open(number, os.O_WRONLY)).direct_io
+        assert not (await fs.files.open(number, os.O_RDWR)).direct_io
         assert not (await fs.files.open(number, os.O_RDWR | os.O_APPEND)).direct_io
 
 
