@@ -212,7 +212,7 @@ async def test_an_appender_sees_what_another_client_appended() -> None:
 
 
 @virtual_time
-async def test_only_appenders_that_cannot_map_the_file_bypass_the_kernels_pages() -> None:
+async def test_who_only_writes_bypasses_the_kernels_pages() -> None:
     async with mounted() as (share, fs):
         share.put("a")
         number = (await lookup(fs, "a")).number
