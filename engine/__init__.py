@@ -10,6 +10,7 @@ Everything that other packages may use is exported here.
 from engine.client.config import AuthKind, ConnectConfig, Credentials, Unc, parse_unc
 from engine.client.connect import connect
 from engine.client.file import File
+from engine.client.leases import Lease
 from engine.client.share import ConnectionDescription, Share
 from engine.client.stat import DirectoryEntry, FileStat, VolumeSize
 from engine.errors import (
@@ -53,6 +54,7 @@ from engine.wire.constants import (
     Dialect,
     Disposition,
     FileAttributes,
+    LeaseState,
     ShareAccess,
 )
 from engine.wire.primitives import Buffer
@@ -83,6 +85,8 @@ __all__ = [
     "FileStat",
     "InvalidParameter",
     "IsADirectory",
+    "Lease",
+    "LeaseState",
     "LocalProtocolError",
     "LockNotGranted",
     "LogonFailure",

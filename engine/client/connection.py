@@ -22,6 +22,7 @@ from engine.errors import RemoteProtocolError, SmbError, TransportError
 from engine.proto.credits import CREDIT_UNIT
 from engine.proto.events import Event, LateReply
 from engine.proto.inflight import Reply, Request, SessionState, Slot
+from engine.proto.leases import LeaseTable, lease_kind
 from engine.proto.machine import Machine, Outgoing, left_behind
 from engine.proto.negotiation import Negotiated
 from engine.proto.statistics import Statistics
@@ -73,6 +74,7 @@ class Connection:
         self._transport = transport
         self._machine = machine
         self._waiters: deque[_Waiter] = deque()
+        self.leases = LeaseTable()
         self._lost: SmbError | None = None
         self._undo, self._to_undo = trio.open_memory_channel[tuple[Request, Batch]](_MAX_UNDONE)
         self.lost = trio.Event()
@@ -81,6 +83,7 @@ class Connection:
     def use(self, negotiated: Negotiated) -> None:
         """Adopt what was negotiated: limits, and whether requests may cost several credits."""
         self.negotiated = negotiated
+        self.leases.kind = lease_kind(negotiated)
         self._machine.negotiated(negotiated.dialect, large_mtu=negotiated.large_mtu)
         largest = max(negotiated.max_read, negotiated.max_write, negotiated.max_transact)
         self._transport.frame_limit = largest + _FRAME_OVERHEAD
@@ -128,14 +131,14 @@ class Connection:
         """Send requests in one frame and wait for all their final replies.
 
         Raises `CreditShortage`, and has sent nothing, if the server does not grant credits for that
-        many at once. If this is cancelled, a CLOSE among them is sent all the same.
+        many at once. If this is cancelled, a CLOSE or an acknowledgement among them is sent all the same.
         """
         charge = sum(map(self._machine.charge, requests))
         try:
             await self._pass_gate(charge, charge, urgent)
         except trio.Cancelled:
             for request in requests:
-                if isinstance(request, CloseRequest) and request.file_id != FILE_ID_RELATED:
+                if _must_arrive(request):
                     self._undo_later(request, batch)
             raise
         return await self._finish(self._send(requests, batch, related).slots)
@@ -181,6 +184,10 @@ class Connection:
             self._transport.send(outgoing.buffers)
         except TransportError as error:
             self.abort(error)
+        if self.leases.has_files:
+            for request in requests:
+                if isinstance(request, CloseRequest):
+                    self.leases.closing(request.file_id)
         return outgoing
 
     async def _finish(self, slots: list[Slot]) -> list[Reply]:
@@ -294,7 +301,7 @@ class Connection:
             if isinstance(event, LateReply):
                 self._undo_late(event)
             else:
-                log.debug("a break for something that we do not cache: %s", event.notification)
+                self.leases.take_break(event.notification)
 
     def _undo_late(self, late: LateReply) -> None:
         """Close or unlock what a request did whose waiter is gone."""
@@ -336,8 +343,11 @@ class Connection:
         except SmbError as error:
             log.debug("cleaning up with %s failed: %s", request.COMMAND.name, error)
 
-    def abort(self, error: SmbError) -> None:
-        """The connection is gone, or not to be trusted: fail everything on it with `error`."""
+    def abort(self, error: SmbError, *, wanted: bool = False) -> None:
+        """The connection is gone, or not to be trusted: fail everything on it with `error`.
+
+        `wanted` says that it ends in good order, which the owners of leases need not hear of.
+        """
         if self._lost is not None:
             return
         self._lost = error
@@ -346,12 +356,20 @@ class Connection:
         for waiter in self._waiters:
             waiter.turn.set()
         self.lost.set()
+        self.leases.lose(tell=not wanted)
 
     def _lost_again(self) -> SmbError:
         error = self._lost or TransportError("the connection is closed")
         again = type(error)(str(error), errno=error.errno)
         again.__cause__ = error
         return again
+
+
+def _must_arrive(request: Request) -> bool:
+    """Whether the server is to get this even if nobody waits for its answer any more."""
+    if isinstance(request, CloseRequest):
+        return request.file_id != FILE_ID_RELATED
+    return request.COMMAND is Command.OPLOCK_BREAK
 
 
 def _unlock(request: LockRequest) -> LockRequest:
@@ -376,7 +394,7 @@ async def open_connection(
         try:
             yield connection
         finally:
-            connection.abort(TransportError("the connection was closed by us"))
+            connection.abort(TransportError("the connection was closed by us"), wanted=True)
             scope.cancel()
 
 

@@ -9,6 +9,7 @@ from typing import Final, Self
 from engine import ntstatus
 from engine.client import payload
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
+from engine.client.leases import Lease
 from engine.client.stat import FileStat, stat_at_close, stat_from_all
 from engine.client.tree import Tree
 from engine.errors import RemoteProtocolError
@@ -73,6 +74,8 @@ class File:
         existed: bool,
         max_read: int,
         max_write: int,
+        lease: Lease | None = None,
+        initial_data: memoryview | None = None,
     ) -> None:
         self.path = path
         self.stat = stat
@@ -81,6 +84,12 @@ class File:
         self.existed = existed
         """False if this open created the file."""
         self.file_id = file_id
+        self.lease = lease
+        """The lease that the server made this file part of, if it did."""
+        self.initial_data = initial_data
+        """What was read with the open, from offset 0 on: fewer bytes than asked for at the end of the file
+        and where the server gives fewer. None if nothing was read. A view into the buffer that it was
+        received in, which it keeps from being used again: set it to None when it is done with."""
         self._tree = tree
         self._max_read = max_read
         self._max_write = max_write

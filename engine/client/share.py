@@ -5,7 +5,7 @@ Paths are relative to the share, their parts separated by backslashes; "" is the
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -17,6 +17,7 @@ from engine.client.config import Unc
 from engine.client.copy import copy_data
 from engine.client.extended_attributes import get_ea, list_eas, set_ea
 from engine.client.file import File, query_all
+from engine.client.leases import Lease
 from engine.client.stat import (
     DirectoryEntry,
     FileStat,
@@ -28,6 +29,7 @@ from engine.client.stat import (
 from engine.client.tree import Tree
 from engine.errors import NtStatusError, RemoteProtocolError, SmbError, error_from_status
 from engine.proto.inflight import Reply, Request
+from engine.proto.leases import Claim, LeaseKind
 from engine.proto.statistics import Statistics
 from engine.wire.constants import (
     SHARE_ALL,
@@ -40,10 +42,11 @@ from engine.wire.constants import (
     FileAttributes,
     InfoType,
     IoctlFlags,
+    OplockLevel,
     ShareAccess,
 )
 from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
-from engine.wire.create_contexts import QueryOnDiskIdRequest, QueryOnDiskIdResponse
+from engine.wire.create_contexts import CreateContext, QueryOnDiskIdRequest, QueryOnDiskIdResponse
 from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_set import (
     FileDispositionInformation,
@@ -73,6 +76,7 @@ _CLOSE: Final = CloseRequest(file_id=FILE_ID_RELATED)
 _CLOSE_TELLING: Final = CloseRequest(file_id=FILE_ID_RELATED, flags=CloseFlags.POSTQUERY_ATTRIB)
 _QUERY_ALL: Final = query_all(FILE_ID_RELATED)
 _NO_OPTIONS: Final = CreateOptions(0)
+_NO_LEASE: Final[tuple[int, Sequence[CreateContext]]] = (OplockLevel.NONE, ())
 _VOLUME_ROOM: Final = 64
 _SNAPSHOT_ROOM: Final = 65536
 
@@ -147,6 +151,25 @@ class Share:
         """Send related requests of the wire floor in one round trip; see `Tree.exchange`."""
         return await self._tree.exchange(*requests, what=what)
 
+    @property
+    def supports_leases(self) -> bool:
+        """Whether `lease` is of any use here: leases from 2.1 on if the server has them, oplocks on 2.0.2."""
+        return self._tree.connection.leases.kind is not LeaseKind.NONE
+
+    @property
+    def supports_directory_leases(self) -> bool:
+        """Whether the server grants leases of folders; nothing here asks for them yet."""
+        return self._negotiated.directory_leasing
+
+    def lease(self, on_break: Callable[[Lease], None]) -> Lease:
+        """A lease to open one file with, as often as it takes; nothing is sent.
+
+        `on_break` is called, with `state` lowered already, in the step in which the server takes some of
+        it back, a lost connection does or a grant turns out to be lower, and must not wait: whoever owns
+        the lease writes and drops what it has to in a task of its own and then calls `acknowledge`.
+        """
+        return Lease(self._tree.connection.leases, on_break, self._tree.acknowledge)
+
     async def open(
         self,
         path: str,
@@ -156,20 +179,49 @@ class Share:
         options: CreateOptions = _NO_OPTIONS,
         attributes: FileAttributes = FileAttributes.NORMAL,
         share_access: ShareAccess = SHARE_ALL,
+        lease: Lease | None = None,
+        read: int = 0,
     ) -> File:
-        """Open or create a file (one round trip) and learn its attributes."""
-        create = CreateRequest(
-            desired_access=access | _ATTRIBUTES,
-            file_attributes=attributes,
-            share_access=share_access,
-            create_disposition=disposition,
-            create_options=options,
-            name=path,
-        )
-        created, queried = await self._tree.exchange(create, _QUERY_ALL, what=f"open {path}")
-        response = CreateResponse.decode_untrusted(created.message)
+        """Open or create a file and learn its attributes (one round trip).
+
+        Asks for all caching rights under `lease`; what there is afterwards is `lease.state`. With `read`
+        that many bytes from the file's beginning come along as `initial_data`, where the credits allow
+        it; that they do not come is no error.
+        """
+        with self._tree.connection.leases.claim(lease) as claim:
+            create = CreateRequest(
+                requested_oplock_level=claim.oplock_level,
+                desired_access=access | _ATTRIBUTES,
+                file_attributes=attributes,
+                share_access=share_access,
+                create_disposition=disposition,
+                create_options=options,
+                name=path,
+                contexts=claim.contexts,
+            )
+            requests: list[Request] = [create, _QUERY_ALL]
+            length = min(read, self.max_read)
+            if length > 0:
+                reading = ReadRequest(length=length, offset=0, file_id=FILE_ID_RELATED)
+                if self._tree.connection.fits([*requests, reading]):
+                    requests.append(reading)
+            replies = await self._tree.exchange(*requests, what=f"open {path}", required=2)
+            return self._opened(path, access, claim, lease, replies, length)
+
+    def _opened(
+        self,
+        path: str,
+        access: Access,
+        claim: Claim,
+        lease: Lease | None,
+        replies: Sequence[Reply],
+        length: int,
+    ) -> File:
+        response = CreateResponse.decode_untrusted(replies[0].message)
         try:
-            stat = _decode_all(queried)
+            is_leased = claim.settle(response)
+            stat = _decode_all(replies[1])
+            initial_data = _decode_initial(replies[2], length) if len(replies) > 2 else None
         except RemoteProtocolError:
             self._tree.connection.close_later(response.file_id, self._tree.batch)
             raise
@@ -182,6 +234,8 @@ class Share:
             existed=response.create_action != CreateAction.CREATED,
             max_read=self.max_read,
             max_write=self.max_write,
+            lease=lease if is_leased else None,
+            initial_data=initial_data,
         )
 
     async def stat(self, path: str) -> FileStat:
@@ -207,8 +261,15 @@ class Share:
         created, _ = await self._tree.exchange(create, _CLOSE, what=f"make the folder {path}")
         return _stat_of_created(created)
 
-    async def unlink(self, path: str, *, aside: str | None = None, clear_readonly: bool = False) -> None:
-        """Delete a file (one round trip).
+    async def unlink(
+        self,
+        path: str,
+        *,
+        aside: str | None = None,
+        clear_readonly: bool = False,
+        lease: Lease | None = None,
+    ) -> None:
+        """Delete a file (one round trip), without breaking `lease`.
 
         With `aside` it is renamed to that path first: the name is free at once even if the file is
         open, and the file lives on until its last handle is closed. `clear_readonly` takes the
@@ -219,26 +280,34 @@ class Share:
             steps.append(basic_information(attributes=FileAttributes.NORMAL))
         if aside is not None:
             steps.append(FileRenameInformation(file_name=aside, replace_if_exists=False))
-        await self._delete(path, CreateOptions.NON_DIRECTORY_FILE, steps)
+        await self._delete(path, CreateOptions.NON_DIRECTORY_FILE, steps, lease)
 
-    async def rmdir(self, path: str) -> None:
+    async def rmdir(self, path: str, *, lease: Lease | None = None) -> None:
         """Delete an empty folder (one round trip); `DirectoryNotEmpty` if it is not."""
-        await self._delete(path, CreateOptions.DIRECTORY_FILE, [])
+        await self._delete(path, CreateOptions.DIRECTORY_FILE, [], lease)
 
-    async def _delete(self, path: str, kind: CreateOptions, steps: list[SetInfo]) -> None:
+    async def _delete(
+        self, path: str, kind: CreateOptions, steps: list[SetInfo], lease: Lease | None
+    ) -> None:
         access = Access.DELETE | _ATTRIBUTES
         if steps:
             access |= Access.WRITE_ATTRIBUTES
         steps = [*steps, FileDispositionInformation()]
-        await self._change(path, access, kind | CreateOptions.OPEN_REPARSE_POINT, steps, f"delete {path}")
+        options = kind | CreateOptions.OPEN_REPARSE_POINT
+        await self._change(path, access, options, steps, f"delete {path}", lease)
 
-    async def rename(self, source: str, target: str, *, replace: bool) -> None:
-        """Rename within the share (one round trip); without `replace` a taken name is `AlreadyExists`."""
+    async def rename(
+        self, source: str, target: str, *, replace: bool, lease: Lease | None = None
+    ) -> None:
+        """Rename within the share (one round trip); without `replace` a taken name is `AlreadyExists`.
+
+        `lease`, that of the source, is not broken by it.
+        """
         check_target(target)
         steps: list[SetInfo] = [FileRenameInformation(file_name=target, replace_if_exists=replace)]
         access = Access.DELETE | _ATTRIBUTES
         await self._change(
-            source, access, CreateOptions.OPEN_REPARSE_POINT, steps, f"rename {source} to {target}"
+            source, access, CreateOptions.OPEN_REPARSE_POINT, steps, f"rename {source} to {target}", lease
         )
 
     async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
@@ -250,12 +319,12 @@ class Share:
             existing, access, CreateOptions.NON_DIRECTORY_FILE, steps, f"link {new} to {existing}"
         )
 
-    async def truncate(self, path: str, size: int) -> None:
-        """Set a file's size in bytes (one round trip)."""
+    async def truncate(self, path: str, size: int, *, lease: Lease | None = None) -> None:
+        """Set a file's size in bytes (one round trip), without breaking `lease`."""
         steps: list[SetInfo] = [FileEndOfFileInformation(size)]
         access = Access.WRITE_DATA | _ATTRIBUTES
         await self._change(
-            path, access, CreateOptions.NON_DIRECTORY_FILE, steps, f"set the size of {path}"
+            path, access, CreateOptions.NON_DIRECTORY_FILE, steps, f"set the size of {path}", lease
         )
 
     async def set_basic(
@@ -267,16 +336,33 @@ class Share:
         creation_ns: int | None = None,
         change_ns: int | None = None,
         attributes: int | None = None,
+        lease: Lease | None = None,
     ) -> None:
-        """Set times (nanoseconds since 1970) and attributes (one round trip); what is None stays."""
+        """Set times (nanoseconds since 1970) and attributes (one round trip); what is None stays.
+
+        `lease` is not broken by it.
+        """
         steps: list[SetInfo] = [basic_information(access_ns, write_ns, creation_ns, change_ns, attributes)]
         access = Access.WRITE_ATTRIBUTES | _ATTRIBUTES
-        await self._change(path, access, CreateOptions(0), steps, f"set attributes of {path}")
+        await self._change(path, access, CreateOptions(0), steps, f"set attributes of {path}", lease)
 
     async def _change(
-        self, path: str, access: Access, options: CreateOptions, steps: list[SetInfo], what: str
+        self,
+        path: str,
+        access: Access,
+        options: CreateOptions,
+        steps: list[SetInfo],
+        what: str,
+        lease: Lease | None = None,
     ) -> None:
-        create = CreateRequest(desired_access=access, create_options=options, name=path)
+        level, contexts = lease.asked_for_changes() if lease is not None else _NO_LEASE
+        create = CreateRequest(
+            requested_oplock_level=level,
+            desired_access=access,
+            create_options=options,
+            name=path,
+            contexts=contexts,
+        )
         changes = [set_info(step, FILE_ID_RELATED) for step in steps]
         await self._tree.exchange(create, *changes, _CLOSE, what=what)
 
@@ -304,16 +390,27 @@ class Share:
             return bytes(await file.read_at(0, max_length))
 
     async def write_file(
-        self, path: str, data: Buffer, *, disposition: Disposition = Disposition.CREATE
+        self,
+        path: str,
+        data: Buffer,
+        *,
+        disposition: Disposition = Disposition.CREATE,
+        lease: Lease | None = None,
     ) -> FileStat:
-        """Make a file with this content (one round trip, up to `max_write` bytes and if credits allow)."""
+        """Make a file with this content (one round trip, up to `max_write` bytes and if credits allow).
+
+        `lease` is not broken by it.
+        """
         if len(data) > min(self.max_write, self._tree.connection.room_beside(3)):
-            return await self._write_in_parts(path, data, disposition, 0)
+            return await self._write_in_parts(path, data, disposition, 0, lease)
+        level, contexts = lease.asked_for_changes() if lease is not None else _NO_LEASE
         create = CreateRequest(
+            requested_oplock_level=level,
             desired_access=Access.WRITE_DATA | _ATTRIBUTES,
             create_disposition=disposition,
             create_options=CreateOptions.NON_DIRECTORY_FILE,
             name=path,
+            contexts=contexts,
         )
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
         _, written, queried, closed = await self._tree.exchange(
@@ -323,14 +420,15 @@ class Share:
         if count > len(data):
             raise RemoteProtocolError(f"the server says it took {count} of the {len(data)} bytes of {path}")
         if count < len(data):
-            return await self._write_in_parts(path, data, Disposition.OPEN, count)
+            return await self._write_in_parts(path, data, Disposition.OPEN, count, lease)
         return stat_at_close(_decode_all(queried), CloseResponse.decode_untrusted(closed.message))
 
     async def _write_in_parts(
-        self, path: str, data: Buffer, disposition: Disposition, done: int
+        self, path: str, data: Buffer, disposition: Disposition, done: int, lease: Lease | None
     ) -> FileStat:
         kind, access = CreateOptions.NON_DIRECTORY_FILE, Access.WRITE_DATA
-        async with await self.open(path, access=access, disposition=disposition, options=kind) as file:
+        opening = self.open(path, access=access, disposition=disposition, options=kind, lease=lease)
+        async with await opening as file:
             await file.write_at(done, memoryview(data)[done:])
             return await file.close_and_stat()
 
@@ -421,6 +519,18 @@ def _same_file(one: File, other: File) -> bool:
 def _decode_all(reply: Reply) -> FileStat:
     buffer = memoryview(QueryInfoResponse.decode_untrusted(reply.message).buffer)
     return stat_from_all(FileAllInformation.decode_untrusted(buffer))
+
+
+def _decode_initial(reply: Reply, length: int) -> memoryview | None:
+    status = reply.header.status
+    if status == ntstatus.STATUS_END_OF_FILE:
+        return memoryview(b"")
+    if status != ntstatus.STATUS_SUCCESS:
+        return None
+    data = ReadResponse.decode_untrusted(reply.message).data
+    if len(data) > length:
+        raise RemoteProtocolError(f"the server sent {len(data)} bytes where {length} were asked for")
+    return memoryview(data)
 
 
 def _stat_of_created(reply: Reply) -> FileStat:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Collection, Sequence
 from typing import Final, Protocol, TypeVar
 
 from engine import ntstatus
 from engine.client.connection import Batch, Connection
 from engine.client.session import Session
-from engine.errors import NtStatusError, RemoteProtocolError, error_from_status
+from engine.errors import NtStatusError, RemoteProtocolError, SmbError, error_from_status
 from engine.proto.credits import CreditShortage
 from engine.proto.inflight import Reply, Request
 from engine.wire.constants import Command, ShareFlags, ShareType
@@ -18,6 +19,8 @@ from engine.wire.io import FlushRequest, IoctlRequest, ReadRequest, WriteRequest
 from engine.wire.primitives import FILE_ID_RELATED, FileId
 from engine.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
 from engine.wire.tree import TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
+
+log = logging.getLogger(__name__)
 
 _CARRY_WHAT_FITTED: Final = frozenset({Command.QUERY_INFO, Command.IOCTL, Command.READ})
 """Commands whose reply to STATUS_BUFFER_OVERFLOW is their usual one, with what fitted."""
@@ -60,13 +63,19 @@ class Tree:
         """How requests to this share are sent."""
 
     async def exchange(
-        self, *requests: Request, what: str, passes: Collection[int] = (), urgent: bool = False
+        self,
+        *requests: Request,
+        what: str,
+        passes: Collection[int] = (),
+        required: int | None = None,
+        urgent: bool = False,
     ) -> list[Reply]:
         """Send requests, related where there are several, in one round trip where credits allow.
 
         The first status that is neither success nor one of `passes` raises its `NtStatusError`, which
         holds the index and the replies. A handle that was opened and would be left open is closed.
-        `what` says what is tried, for the message.
+        `what` says what is tried, for the message; of what comes after the first `required` requests
+        any status passes.
         """
         related = len(requests) > 1
         try:
@@ -77,7 +86,7 @@ class Tree:
             if not related:
                 raise
             replies = await self._one_by_one(requests)
-        for index, reply in enumerate(replies):
+        for index, reply in enumerate(replies[:required]):
             status = reply.header.status
             if status == ntstatus.STATUS_SUCCESS or status in passes:
                 continue
@@ -127,6 +136,20 @@ class Tree:
         """Send one request and decode its reply; raises `NtStatusError` with `what` in its message."""
         (reply,) = await self.exchange(request, what=what)
         return response_type.decode_untrusted(reply.message)
+
+    async def acknowledge(self, request: Request) -> None:
+        """Send the acknowledgement of a break and wait until it is taken.
+
+        It may be refused, because the handle or the lease is gone meanwhile, and the connection may be
+        lost: either way nobody waits for it any more, so nothing is raised.
+        """
+        try:
+            reply = await self.connection.request(request, self.batch, urgent=True)
+        except SmbError as error:
+            log.debug("a break was not acknowledged: %s", error)
+        else:
+            if reply.header.status != ntstatus.STATUS_SUCCESS:
+                log.debug("%s", error_from_status(reply.header.status, "acknowledge a break"))
 
     async def disconnect(self) -> None:
         """Let the server forget the share; raises `SmbError` if it cannot be told."""

@@ -160,13 +160,14 @@ class Machine:
     def abandon(self, slot: Slot) -> list[Buffer]:
         """Give up waiting for `slot`; returns the CANCEL to send, or nothing if its reply is there.
 
-        A CLOSE is not cancelled: nobody wants the handle that this would leave open.
+        A CLOSE is not cancelled: nobody wants the handle that this would leave open. Nor is the
+        acknowledgement of a break: somebody else waits for it.
         The slot stays in the table, and its final reply still banks its credits and is reported as a
         `LateReply` if it left something on the server ([MS-SMB2] 3.2.4.24).
         """
         if slot.state not in (SlotState.SENT, SlotState.PENDING):
             return []
-        if slot.request.COMMAND is Command.CLOSE:
+        if slot.request.COMMAND in (Command.CLOSE, Command.OPLOCK_BREAK):
             slot.state = SlotState.ABANDONED
             slot.on_done = None
             return []

@@ -29,7 +29,12 @@ MIN_SIZE: Final = 65536
 MAX_SIZE: Final = 8 * 1024 * 1024
 """More than this in one message helps nobody and would pin as much memory for each."""
 
-_CLIENT_CAPABILITIES: Final = Capabilities.LARGE_MTU | Capabilities.ENCRYPTION
+_CLIENT_CAPABILITIES: Final = (
+    Capabilities.LEASING
+    | Capabilities.LARGE_MTU
+    | Capabilities.DIRECTORY_LEASING
+    | Capabilities.ENCRYPTION
+)
 _SALT_LENGTH: Final = 32
 
 
@@ -78,6 +83,9 @@ class Negotiated:
     signing_algorithm: SigningAlgorithm
     cipher: Cipher | None
     security_buffer: bytes
+    leasing: bool = False
+    """Leases of files."""
+    directory_leasing: bool = False
 
     @property
     def signing_required(self) -> bool:
@@ -129,6 +137,9 @@ def check_response_untrusted(offer: Offer, response: NegotiateResponse) -> Negot
         signing_algorithm=_signing_algorithm(offer, dialect, response.contexts),
         cipher=_cipher(offer, dialect, response),
         security_buffer=bytes(response.security_buffer),
+        leasing=dialect >= Dialect.SMB_2_1 and bool(response.capabilities & Capabilities.LEASING),
+        directory_leasing=dialect >= Dialect.SMB_3_0
+        and bool(response.capabilities & Capabilities.DIRECTORY_LEASING),
     )
 
 

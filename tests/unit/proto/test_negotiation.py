@@ -61,7 +61,12 @@ def test_all_dialects_between_the_limits_are_offered() -> None:
     request = negotiate_request(ALL)
     assert request.dialects == [0x0202, 0x0210, 0x0300, 0x0302, 0x0311]
     assert request.security_mode == SecurityMode.SIGNING_REQUIRED
-    assert request.capabilities == Capabilities.LARGE_MTU | Capabilities.ENCRYPTION
+    assert request.capabilities == (
+        Capabilities.LEASING
+        | Capabilities.LARGE_MTU
+        | Capabilities.DIRECTORY_LEASING
+        | Capabilities.ENCRYPTION
+    )
     assert request.client_guid == ALL.client_guid
     preauth, encryption, signing, name = request.contexts
     assert isinstance(preauth, PreauthIntegrityCapabilities)
@@ -108,6 +113,19 @@ def test_sizes_are_cut_to_what_is_sensible() -> None:
     chosen = check_response_untrusted(ALL, answer)
     assert (chosen.max_read, chosen.max_write, chosen.max_transact) == (MAX_SIZE, 1 << 20, 1 << 20)
     assert chosen.large_mtu
+
+
+@pytest.mark.parametrize(
+    ("dialect", "leases", "directory_leases"),
+    [(0x0202, False, False), (0x0210, True, False), (0x0300, True, True), (0x0302, True, True)],
+)
+def test_leases_as_the_dialect_knows_them(dialect: int, leases: bool, directory_leases: bool) -> None:
+    offered = Capabilities.LEASING | Capabilities.DIRECTORY_LEASING
+    chosen = check_response_untrusted(ALL, response(dialect, capabilities=offered))
+    assert (chosen.leasing, chosen.directory_leasing) == (leases, directory_leases)
+    chosen = check_response_untrusted(ALL, response(dialect))
+    assert not chosen.leasing
+    assert not chosen.directory_leasing
 
 
 @pytest.mark.parametrize(("dialect", "capabilities"), [(0x0202, Capabilities.LARGE_MTU), (0x0210, 0)])

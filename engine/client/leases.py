@@ -1,0 +1,39 @@
+"""A lease as its owner sees it: what the server vouches for, and the answer to a break."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from engine.proto.inflight import Request
+from engine.proto.leases import LeaseRecord, LeaseTable
+
+
+class Lease(LeaseRecord):
+    """The caching rights of one file, shared by every handle that is opened with it.
+
+    Made by `Share.lease`. The owner reads `key`, `state`, `term` and `needs_acknowledgement`, and calls
+    `acknowledge`; all else is for the connection, which keeps the record up to date.
+    """
+
+    def __init__(
+        self,
+        table: LeaseTable,
+        on_break: Callable[[Lease], None],
+        send: Callable[[Request], Awaitable[None]],
+    ) -> None:
+        super().__init__(table)
+        self._on_break = on_break
+        self._send = send
+
+    def tell_owner(self) -> None:
+        """Call the owner's `on_break`."""
+        self._on_break(self)
+
+    async def acknowledge(self) -> None:
+        """Tell the server that what it took back is not used any more; does nothing if none is due.
+
+        Returns when the server has answered, or the connection is lost. Where this is cancelled, the
+        acknowledgement is sent all the same.
+        """
+        while (request := self.next_acknowledgement()) is not None:
+            await self._send(request)

@@ -1,0 +1,422 @@
+"""Leases and oplocks: what the server vouches for, and the breaks that take it back.
+
+[MS-SMB2] 3.2.4.3.8, 3.2.5.7 and 3.2.5.19. Everything happens in the step in which a reply or a break
+arrives, or a CLOSE leaves, so that a state is never believed for longer than it holds. In doubt (replies
+out of order, servers that do not count epochs) the lower state wins: that costs speed and nothing else.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+from engine.errors import RemoteProtocolError
+from engine.proto.inflight import Request
+from engine.proto.negotiation import Negotiated
+from engine.wire import create_contexts
+from engine.wire.constants import Dialect, LeaseBreakFlags, LeaseFlags, LeaseState, OplockLevel
+from engine.wire.create import CreateResponse
+from engine.wire.create_contexts import CreateContext, LeaseV2
+from engine.wire.notify import LeaseBreakAcknowledgement, LeaseBreakNotification, OplockBreak
+from engine.wire.primitives import FileId
+
+log = logging.getLogger(__name__)
+
+_READ: Final = int(LeaseState.READ_CACHING)
+_WRITE: Final = int(LeaseState.WRITE_CACHING)
+_HANDLE: Final = int(LeaseState.HANDLE_CACHING)
+_ALL: Final = _READ | _WRITE | _HANDLE
+
+_NO_OPLOCK: Final = int(OplockLevel.NONE)
+_LEVEL_II: Final = int(OplockLevel.II)
+_BATCH: Final = int(OplockLevel.BATCH)
+_LEASED: Final = int(OplockLevel.LEASE)
+_BREAK_IN_PROGRESS: Final = int(LeaseFlags.BREAK_IN_PROGRESS)
+_ACK_REQUIRED: Final = int(LeaseBreakFlags.ACK_REQUIRED)
+
+_VOUCHED_BY_LEVEL: Final = {
+    _LEVEL_II: _READ,
+    int(OplockLevel.EXCLUSIVE): _READ | _WRITE,
+    _BATCH: _ALL,
+}
+"""What an oplock is worth in terms of leases."""
+
+_MAX_EARLY: Final = 256
+"""Oplock breaks of unknown handles that are kept while CREATEs are in flight: more than there can be
+of those on a dialect whose requests cost one credit each, unless the server makes handles up."""
+
+_GrantContext: TypeAlias = create_contexts.Lease | LeaseV2
+
+
+class LeaseKind(enum.Enum):
+    """What the connection's dialect and server offer."""
+
+    NONE = enum.auto()
+    OPLOCK = enum.auto()
+    V1 = enum.auto()
+    V2 = enum.auto()
+
+
+def lease_kind(negotiated: Negotiated) -> LeaseKind:
+    """What can be asked for on a connection ([MS-SMB2] 3.2.4.3.8)."""
+    if negotiated.dialect is Dialect.SMB_2_0_2:
+        return LeaseKind.OPLOCK
+    if not negotiated.leasing:
+        return LeaseKind.NONE
+    return LeaseKind.V2 if negotiated.dialect >= Dialect.SMB_3_0 else LeaseKind.V1
+
+
+def _is_newer(epoch: int, than: int) -> bool:
+    """Whether a 16-bit epoch comes after another one; it wraps around ([MS-SMB2] 3.2.5.19.2)."""
+    return 0 < (epoch - than) & 0xFFFF <= 0x7FFF
+
+
+class LeaseRecord:
+    """The caching rights of one file, shared by every handle that is opened with them.
+
+    **Invariant:** `state` is 0 unless a file is open with this lease.
+    """
+
+    def __init__(self, table: LeaseTable) -> None:
+        self.key = secrets.token_bytes(16)
+        """What the server knows the lease by."""
+        self.state = 0
+        """The `LeaseState` bits that the server vouches for now."""
+        self.term = 0
+        """Counts how often READ_CACHING was gained. What was cached at one term is good as long as the
+        term is the same and the state has READ_CACHING."""
+        self._table = table
+        self.claims: set[Claim] = set()
+        """CREATEs in flight that ask for it."""
+        self._levels: dict[FileId, int] = {}
+        """The oplock level of each open file."""
+        self._is_known = False
+        """Whether `state` is what a grant said since the first of the open files was opened."""
+        self._epoch = 0
+        self._newest_claim = 0
+        self._owed: int | None = None
+        """The state that an acknowledgement is due for."""
+        self._owed_levels: dict[FileId, int] = {}
+
+    def tell_owner(self) -> None:
+        """The state was lowered, or an acknowledgement is due; must neither wait nor raise."""
+        raise NotImplementedError
+
+    @property
+    def needs_acknowledgement(self) -> bool:
+        """Whether the server, and another client behind it, wait for an acknowledgement."""
+        return self._owed is not None or bool(self._owed_levels)
+
+    def next_acknowledgement(self) -> Request | None:
+        """The acknowledgement to send next, which then is not due any more; None if there is none."""
+        if self._owed is not None:
+            state, self._owed = self._owed, None
+            return LeaseBreakAcknowledgement(self.key, state)
+        if self._owed_levels:
+            return OplockBreak(*self._owed_levels.popitem())
+        return None
+
+    def asked_for_changes(self) -> tuple[int, Sequence[CreateContext]]:
+        """Oplock level and contexts of a CREATE by path that is not to break this lease."""
+        if self._table.kind not in (LeaseKind.V1, LeaseKind.V2) or not (self._levels or self.claims):
+            return _NO_OPLOCK, ()
+        return _LEASED, (self._context(self.state),)
+
+    def asked_for_open(self) -> tuple[int, Sequence[CreateContext]]:
+        """Oplock level and contexts of a CREATE that asks for all there is."""
+        if self._table.kind is LeaseKind.OPLOCK:
+            # A second batch oplock would break the first: oplocks belong to handles, not to clients.
+            return (_LEVEL_II if self._levels or self.claims else _BATCH), ()
+        return _LEASED, (self._context(_ALL),)
+
+    def _context(self, state: int) -> _GrantContext:
+        if self._table.kind is LeaseKind.V1:
+            return create_contexts.Lease(self.key, state)
+        # A lease that the server has forgotten is granted anew with epochs that follow this one.
+        return LeaseV2(self.key, state, epoch=self._epoch)
+
+    def _take_state(self, state: int) -> int:
+        """Set the state; returns the bits that are lost by it."""
+        lost = self.state & ~state
+        if state & ~self.state & _READ:
+            self.term += 1
+        self.state = state
+        return lost
+
+    def take_grant(self, claim: Claim, grant: _GrantContext) -> None:
+        """A CREATE was answered with this context ([MS-SMB2] 3.2.5.7)."""
+        state, was_missed = self._believable(claim, grant)
+        epoch = grant.epoch if isinstance(grant, LeaseV2) else 0
+        if not self._is_known:
+            self._is_known = True
+            self._epoch = claim.newest(epoch)
+        elif isinstance(grant, LeaseV2):
+            if epoch == self._epoch:
+                state &= self.state
+            elif not _is_newer(epoch, self._epoch):
+                return
+            self._epoch = epoch
+        elif claim.number < self._newest_claim:
+            return
+        self._newest_claim = claim.number
+        if was_missed:
+            self._owed = 0
+        if self._take_state(state) or was_missed:
+            self.tell_owner()
+
+    def _believable(self, claim: Claim, grant: _GrantContext) -> tuple[int, bool]:
+        """What of a grant is not taken back by now, and whether a break of it got lost."""
+        state = grant.lease_state & claim.limit(grant)
+        if not (self._owed is not None or grant.lease_flags & _BREAK_IN_PROGRESS):
+            return state, False
+        # The server tells the state from before the break, until the break is acknowledged.
+        if self._is_known:
+            return state & self.state, False
+        if claim.is_broken:
+            return grant.lease_state & claim.ceiling, False
+        # The break was for a CREATE that was given up, and nobody acknowledged it.
+        return 0, self._owed is None
+
+    def take_break(self, notification: LeaseBreakNotification) -> None:
+        """[MS-SMB2] 3.2.5.19.2."""
+        new_state, epoch = notification.new_lease_state & _ALL, notification.new_epoch
+        lost = self.state & ~new_state
+        if self._table.kind is LeaseKind.V2 and self._is_known:
+            if not _is_newer(epoch, self._epoch) and (epoch != self._epoch or not lost):
+                log.debug("a break of epoch %d came late: ours is %d", epoch, self._epoch)
+                return
+            self._epoch = epoch
+        for claim in self.claims:
+            claim.lower(new_state, epoch)
+        self._take_state(self.state & new_state)
+        acknowledge = notification.flags & _ACK_REQUIRED
+        if acknowledge:
+            self._owed = new_state if self._owed is None else self._owed & new_state
+        if lost or acknowledge:
+            self.tell_owner()
+
+    def take_level(self, file_id: FileId, level: int) -> None:
+        """A file is open with this oplock level."""
+        self._levels[file_id] = level
+        if level != _LEASED:
+            self._add_up()
+
+    def take_oplock_break(self, file_id: FileId, level: int) -> None:
+        """[MS-SMB2] 3.2.5.19.1."""
+        held = self._levels[file_id]
+        if held == _LEASED or level >= held:
+            log.debug("a break of an oplock to level %d, where %d is held", level, held)
+            return
+        self._levels[file_id] = level
+        lost = self._add_up()
+        # Nobody waits for level II to go ([MS-SMB2] 3.3.4.6).
+        if held > _LEVEL_II:
+            self._owed_levels[file_id] = level
+        if lost or held > _LEVEL_II:
+            self.tell_owner()
+
+    def _add_up(self) -> int:
+        state = 0
+        for level in self._levels.values():
+            state |= _VOUCHED_BY_LEVEL.get(level, 0)
+        return self._take_state(state)
+
+    def forget_file(self, file_id: FileId) -> None:
+        """A file is being closed."""
+        level = self._levels.pop(file_id)
+        self._owed_levels.pop(file_id, None)
+        if self._levels and level != _LEASED:
+            if self._add_up():
+                self.tell_owner()
+            return
+        self._retire()
+
+    def forget_claim(self, claim: Claim) -> None:
+        """A CREATE is answered or given up."""
+        self.claims.discard(claim)
+        self._retire()
+
+    def _retire(self) -> None:
+        """The last file that closes takes the lease along; what is due then needs no acknowledgement."""
+        if self._levels:
+            return
+        self._take_state(0)
+        self._is_known = False
+        if not self.claims:
+            self._owed = None
+            self._table.forget(self)
+
+    def lose(self, *, tell: bool) -> None:
+        """The connection is gone."""
+        self._levels.clear()
+        self.claims.clear()
+        self._owed_levels.clear()
+        lost = self.state
+        self._retire()
+        if lost and tell:
+            self.tell_owner()
+
+
+@dataclass(eq=False, slots=True)
+class Claim:
+    """A CREATE in flight that asks for a lease, or for none; a context manager around its exchange.
+
+    Breaks that arrive before its reply lower `ceiling`.
+    """
+
+    table: LeaseTable
+    lease: LeaseRecord | None
+    number: int = 0
+    oplock_level: int = _NO_OPLOCK
+    contexts: Sequence[CreateContext] = ()
+    ceiling: int = _ALL
+    is_broken: bool = False
+    broken_at: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.table.withdraw(self)
+
+    def lower(self, state: int, epoch: int) -> None:
+        """A break to `state` arrived."""
+        self.ceiling &= state
+        if not self.is_broken or _is_newer(epoch, self.broken_at):
+            self.broken_at = epoch
+        self.is_broken = True
+
+    def newest(self, epoch: int) -> int:
+        """The newer one of a grant's epoch and that of the last break."""
+        return self.broken_at if self.is_broken and not _is_newer(epoch, self.broken_at) else epoch
+
+    def limit(self, grant: _GrantContext) -> int:
+        """What the breaks so far leave of `grant`: all of it if that is newer than they are."""
+        if self.is_broken and isinstance(grant, LeaseV2) and _is_newer(grant.epoch, self.broken_at):
+            return _ALL
+        return self.ceiling
+
+    def settle(self, response: CreateResponse) -> bool:
+        """Book what the server granted; returns whether the new file is part of the lease.
+
+        Raises `RemoteProtocolError` if it is none that was asked for.
+        """
+        return self.lease is not None and self.table.book(self, self.lease, response)
+
+
+class LeaseTable:
+    """The leases of one connection that are in use: by key, and by the files that are open with them."""
+
+    def __init__(self) -> None:
+        self.kind = LeaseKind.NONE
+        self._by_key: dict[bytes, LeaseRecord] = {}
+        self._by_file: dict[FileId, LeaseRecord] = {}
+        self._early: dict[FileId, int] = {}
+        """Oplock breaks of handles that the CREATEs in flight may turn out to have opened."""
+        self._in_flight = 0
+        self._numbers = itertools.count(1)
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether any file is open with a lease."""
+        return bool(self._by_file)
+
+    def claim(self, lease: LeaseRecord | None) -> Claim:
+        """Announce a CREATE that asks for `lease`; to be used as a context manager."""
+        if lease is None or self.kind is LeaseKind.NONE:
+            return Claim(self, None)
+        level, contexts = lease.asked_for_open()
+        claim = Claim(self, lease, next(self._numbers), level, contexts)
+        self._by_key[lease.key] = lease
+        self._in_flight += 1
+        lease.claims.add(claim)
+        return claim
+
+    def withdraw(self, claim: Claim) -> None:
+        """The CREATE is not in flight any more, or nobody waits for it."""
+        if claim.lease is None:
+            return
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._early.clear()
+        claim.lease.forget_claim(claim)
+
+    def book(self, claim: Claim, lease: LeaseRecord, response: CreateResponse) -> bool:
+        """Book a grant; returns whether the file is part of the lease."""
+        file_id, level = response.file_id, response.oplock_level
+        grant = None
+        if self.kind is not LeaseKind.OPLOCK:
+            grant = _only_grant(response, lease.key, self.kind)
+            level = _LEASED if grant is not None and level == _LEASED else _NO_OPLOCK
+        if level != _LEASED and level not in _VOUCHED_BY_LEVEL:
+            return False
+        if file_id in self._by_file:
+            raise RemoteProtocolError("the server gave the same handle out twice")
+        self._by_file[file_id] = lease
+        early = self._early.pop(file_id, None)
+        lease.take_level(file_id, level)
+        if grant is not None:
+            lease.take_grant(claim, grant)
+        elif early is not None:
+            lease.take_oplock_break(file_id, early)
+        return True
+
+    def closing(self, file_id: FileId) -> None:
+        """A CLOSE left: whatever the server sends from now on is not about this handle."""
+        lease = self._by_file.pop(file_id, None)
+        if lease is not None:
+            lease.forget_file(file_id)
+
+    def take_break(self, notification: LeaseBreakNotification | OplockBreak) -> None:
+        """The server breaks a lease or an oplock; what is unknown is ignored ([MS-SMB2] 3.2.5.19)."""
+        if isinstance(notification, LeaseBreakNotification):
+            lease = self._by_key.get(notification.lease_key)
+            if lease is not None:
+                lease.take_break(notification)
+            else:
+                log.debug("a break of a lease that is not in use: %s", notification)
+            return
+        file_id, level = notification.file_id, notification.oplock_level
+        lease = self._by_file.get(file_id)
+        if lease is not None:
+            lease.take_oplock_break(file_id, level)
+        elif self.kind is LeaseKind.OPLOCK and self._in_flight and len(self._early) < _MAX_EARLY:
+            self._early[file_id] = level
+        else:
+            log.debug("a break of an oplock that is not held: %s", notification)
+
+    def forget(self, lease: LeaseRecord) -> None:
+        """Nothing is open or in flight with `lease`."""
+        self._by_key.pop(lease.key, None)
+
+    def lose(self, *, tell: bool) -> None:
+        """The connection is gone: nothing is vouched for any more. With `tell` the owners hear of it."""
+        leases = list(self._by_key.values())
+        self._by_file.clear()
+        self._early.clear()
+        for lease in leases:
+            lease.lose(tell=tell)
+
+
+def _only_grant(response: CreateResponse, key: bytes, kind: LeaseKind) -> _GrantContext | None:
+    grants = [
+        context for context in response.contexts if isinstance(context, create_contexts.Lease | LeaseV2)
+    ]
+    if not grants:
+        return None
+    if len(grants) > 1 or grants[0].lease_key != key:
+        raise RemoteProtocolError("the server granted a lease under another key than it was asked for")
+    if isinstance(grants[0], LeaseV2) is not (kind is LeaseKind.V2):
+        raise RemoteProtocolError("the server granted a lease of another version than it was asked for")
+    return grants[0]
