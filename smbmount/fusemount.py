@@ -17,6 +17,7 @@ from engine import Share
 from smbmount.explain import one_line
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.mounttable import FUSE_TYPE, detach, topmost_mount
+from smbmount.notify import Notifier
 from smbmount.operations import Operations
 from smbmount.plan import Plan, fuse_options
 from smbmount.vfs.config import FileSystemConfig
@@ -59,7 +60,7 @@ class FuseMount:
 
         Raises `MountFailure` if FUSE refuses, and the errors of the engine.
         """
-        filesystem = FileSystem(share, config, tasks)
+        filesystem = FileSystem(share, config, tasks, Notifier())
         await filesystem.start()
         operations = _AnnouncingOperations(filesystem, self._timeout, self.initialised)
         with _stderr_captured() as said:

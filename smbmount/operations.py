@@ -48,7 +48,7 @@ def entry_from(attributes: Attributes) -> EntryAttributes:
 
 def info_from(opened: OpenedFile) -> FileInfo:
     """An opened file as pyfuse3 wants it."""
-    return FileInfo(fh=opened.number, direct_io=opened.direct_io, keep_cache=False)
+    return FileInfo(fh=opened.number, direct_io=opened.direct_io, keep_cache=opened.keep_cache)
 
 
 class Operations(pyfuse3.Operations):
@@ -146,11 +146,7 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        opened = await self._fs.files.open(inode, flags)
-        if opened.attributes_changed:
-            # Attributes alone: that never waits for a page, so never for a request to this process.
-            pyfuse3.invalidate_inode(inode, attr_only=True)
-        return info_from(opened)
+        return info_from(await self._fs.files.open(inode, flags))
 
     @guarded
     async def create(

@@ -16,7 +16,7 @@ from smbmount.optionparsers import VERSIONS, VersionRange
 from smbmount.secret import Secret
 
 Security = Literal["ntlmssp", "none"]
-Cache = Literal["strict", "none"]
+Cache = Literal["strict", "none", "loose"]
 Symlinks = Literal["contain", "all", "none"]
 
 _DAY: Final = 86_400.0
@@ -43,6 +43,7 @@ class MountOptions:
     dir_mode: int = 0o755
     symlinks: Symlinks = "contain"
     cache: Cache = "strict"
+    closetimeo: float = 10.0
     actimeo: float | None = None
     acregmax: float | None = None
     acdirmax: float | None = None
@@ -114,7 +115,7 @@ class Refused:
 
 
 _SECURITY: Final[Mapping[str, Security]] = {"ntlmssp": "ntlmssp", "none": "none"}
-_CACHES: Final[Mapping[str, Cache]] = {"strict": "strict", "none": "none"}
+_CACHES: Final[Mapping[str, Cache]] = {"strict": "strict", "none": "none", "loose": "loose"}
 _SYMLINKS: Final[Mapping[str, Symlinks]] = {"contain": "contain", "all": "all", "none": "none"}
 _USE_NTLM: Final = "use sec=ntlmssp"
 
@@ -158,8 +159,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("symlinks",), "symlinks",
            "contain: links that stay inside the mount; all: any target; none: no links (default contain)",
            "KIND", parse.word(_SYMLINKS)),
-    Option(("cache",), "cache", "strict, or none for direct I/O without caches (default strict)", "KIND",
-           parse.word(_CACHES, {"loose": "use cache=strict with a longer actimeo"})),
+    Option(("cache",), "cache",
+           "strict: only what the server vouches for; loose: also what looks unchanged; none: direct I/O "
+           "(default strict)", "KIND", parse.word(_CACHES)),
+    Option(("closetimeo",), "closetimeo",
+           "seconds that a closed file is kept open for the next open (default 10)", "SECONDS",
+           parse.seconds(0, 3600)),
     Option(("actimeo",), "actimeo", "seconds that attributes are believed (default 1)", "SECONDS",
            parse.seconds(0, _DAY)),
     Option(("acregmax",), "acregmax", "the same, for files only", "SECONDS", parse.seconds(0, _DAY)),
@@ -204,7 +209,6 @@ REFUSED: Final[tuple[Refused, ...]] = (
     Refused(("multichannel",), "one connection is used; leave the option out"),
     Refused(("snapshot",), "leave the option out, and look for earlier versions on the server"),
     Refused(("hard",), "use soft and a longer timeout="),
-    Refused(("closetimeo",), "leave the option out"),
     Refused(("mapchars",), "use mapposix, which maps the same characters"),
     Refused(("cruid",), "it belongs to Kerberos; use sec=ntlmssp"),
     Refused(("remount",), "unmount and mount again with the new options", ExitCode.MOUNT_FAILED),

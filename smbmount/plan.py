@@ -103,6 +103,7 @@ def filesystem_config(plan: Plan) -> FileSystemConfig:
         server_inode_numbers=options.serverino,
         read_only=options.read_only,
         cache=options.cache,
+        close_timeout=options.closetimeo,
         prefix=plan.prefix,
         max_read=options.rsize,
         max_write=options.wsize,

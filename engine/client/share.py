@@ -5,6 +5,7 @@ Paths are relative to the share, their parts separated by backslashes; "" is the
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -27,7 +28,7 @@ from engine.client.stat import (
     stat_from_create,
 )
 from engine.client.tree import Tree
-from engine.errors import NtStatusError, RemoteProtocolError, SmbError, error_from_status
+from engine.errors import InvalidParameter, NtStatusError, RemoteProtocolError, SmbError, error_from_status
 from engine.proto.inflight import Reply, Request
 from engine.proto.leases import Claim, LeaseKind
 from engine.proto.statistics import Statistics
@@ -364,7 +365,14 @@ class Share:
             contexts=contexts,
         )
         changes = [set_info(step, FILE_ID_RELATED) for step in steps]
-        await self._tree.exchange(create, *changes, _CLOSE, what=what)
+        try:
+            await self._tree.exchange(create, *changes, _CLOSE, what=what)
+        except InvalidParameter as error:
+            if error.index or not contexts:
+                raise
+            # Samba lets a lease be used by the name only that it was granted for; a hard link is another.
+            create = dataclasses.replace(create, requested_oplock_level=OplockLevel.NONE, contexts=())
+            await self._tree.exchange(create, *changes, _CLOSE, what=what)
 
     async def read_file(self, path: str, max_length: int) -> bytes:
         """The first `max_length` bytes of a file (one round trip, up to `max_read` and if credits allow)."""

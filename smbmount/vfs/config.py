@@ -14,7 +14,10 @@ class FileSystemConfig:
     `max_read` and `max_write` lower what the share allows per request. `server_inode_numbers` takes the
     server's file ids for `st_ino`. `symlinks`: `contain` keeps targets inside the mount, `all` trusts
     them, `none` shows links as the plain files they are and makes none. `cache="none"` reads and writes
-    through. `statfs_timeout` is how long the volume's room is taken for known.
+    through; `"loose"` keeps the kernel's pages as long as size and times are unchanged, `"strict"` only
+    while the server vouches for them. `close_timeout` is how long a closed file's handle is kept for
+    the next open, where the server lets us. `statfs_timeout` is how long the volume's room is taken for
+    known.
     """
 
     uid: int = 0
@@ -28,7 +31,8 @@ class FileSystemConfig:
     symlinks: Literal["contain", "all", "none"] = "contain"
     server_inode_numbers: bool = True
     read_only: bool = False
-    cache: Literal["strict", "none"] = "strict"
+    cache: Literal["strict", "none", "loose"] = "strict"
+    close_timeout: float = 10.0
     prefix: str = ""
     max_read: int | None = None
     max_write: int | None = None

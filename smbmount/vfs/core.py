@@ -25,7 +25,10 @@ from smbmount.vfs.attributes import (
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.errors import ABSENT, PosixError
 from smbmount.vfs.handles import FileHandle, HandleTable
+from smbmount.vfs.idle import IdleFiles
 from smbmount.vfs.inodes import Dentry, Inode, InodeTable
+from smbmount.vfs.kernel import KernelCache
+from smbmount.vfs.leases import Leases
 from smbmount.vfs.names import NameMap
 from smbmount.vfs.readahead import ReadBudget
 from smbmount.vfs.remote import RemoteShare
@@ -53,7 +56,12 @@ class Core:
     """The state of one mount. `spawn(task, *args)` starts a task that lives as long as the mount."""
 
     def __init__(
-        self, share: RemoteShare, config: FileSystemConfig, root: FileStat, spawn: Callable[..., object]
+        self,
+        share: RemoteShare,
+        config: FileSystemConfig,
+        root: FileStat,
+        spawn: Callable[..., object],
+        kernel: KernelCache,
     ) -> None:
         self.share = share
         self.config = config
@@ -62,6 +70,9 @@ class Core:
         trust = config.server_inode_numbers and share.supports_file_ids
         self.inodes = InodeTable(root, prefix=config.prefix, trust_file_ids=trust)
         self.files: HandleTable[FileHandle] = HandleTable()
+        self.kernel = kernel
+        self.idle = IdleFiles(spawn, self.inodes.discard_if_unused, config.close_timeout)
+        self.leases = Leases(share, spawn, self.idle, kernel, enabled=config.cache != "none")
         self.write_budget = WriteBudget()
         self.read_budget = ReadBudget()
         self._replacements: dict[tuple[Inode, bytes], trio.Event] = {}
@@ -105,7 +116,8 @@ class Core:
             shown_ns(stat.access_ns),
             shown_ns(stat.write_ns),
             shown_ns(stat.change_ns),
-            inode.validity(now),
+            # Not longer under a lease: its end by a close of ours would have to be told to the kernel.
+            min(inode.validity(now), self.time_to_live(inode.kind)),
             max(0.0, entry_fresh_until - now),
         )
 
@@ -177,7 +189,7 @@ class Core:
                 return
             if inode.writes is not None and inode.is_dirty:
                 await inode.writes.drain()
-            asked, asked_at = self.inodes.tick, self.now()
+            asked, asked_at, term = self.inodes.tick, self.now(), inode.vouching
             if inode.handles:
                 stat = await inode.handles[0].file.query()
             else:
@@ -186,6 +198,7 @@ class Core:
                     continue
                 stat = found
             inode.update(stat, asked, asked_at + self.time_to_live(inode.kind))
+            inode.vouch(term, asked_at)
             return
 
     async def _stat_by_name(self, inode: Inode) -> FileStat | None:

@@ -10,11 +10,21 @@ from typing import Final
 
 import trio
 
-from engine import Access, AccessDenied, CreateOptions, Disposition, FileAttributes, SmbError
+from engine import (
+    Access,
+    AccessDenied,
+    CreateOptions,
+    Disposition,
+    FileAttributes,
+    InvalidParameter,
+    Lease,
+    SmbError,
+)
 from smbmount.vfs.attributes import DIRECTORY, FILE, Attributes, attributes_for_new, has_no_eas
 from smbmount.vfs.core import Answer, Core
 from smbmount.vfs.errors import ABSENT, PosixError
 from smbmount.vfs.handles import FileHandle
+from smbmount.vfs.idle import IdleFile
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.readahead import ReadAhead
 from smbmount.vfs.remote import RemoteFile
@@ -28,18 +38,17 @@ _PLAIN: Final = FileAttributes.NORMAL | FileAttributes.ARCHIVE
 _CLOSE_SECONDS: Final = 60.0
 """How long a close is waited for, by those who want the times that it sets."""
 
+SMALL_FILE: Final = 65536
+"""Bytes of a file that come with its open: one credit, and no more than a listing's worth of waiting."""
 
 
 @dataclass(slots=True)
 class OpenedFile:
-    """The reply to open: the handle, and whether the kernel goes around its page cache.
-
-    `attributes_changed`: the kernel was told others, and must ask again to see the file as it is now.
-    """
+    """The reply to open: the handle, whether the kernel goes around its page cache, or keeps it."""
 
     number: int
     direct_io: bool
-    attributes_changed: bool
+    keep_cache: bool
 
 
 class Files:
@@ -68,6 +77,54 @@ class Files:
             await self._drain(inode)
         if inode.names:
             await core.wait_for_replacement(inode.names[-1].parent, inode.names[-1].name)
+        parked = None if truncate else await self._take_idle(inode, access)
+        if parked is not None:
+            file, content = parked.file, parked.content
+        else:
+            file, content = await self._open_by_name(inode, access, truncate)
+        known = inode.knowledge
+        await self._tell_kernel(inode, number, file)
+        opened = self._opened(inode, file, flags, content if inode.knowledge == known else None)
+        core.files[opened.number].wrote = truncate
+        return opened
+
+    async def _take_idle(self, inode: Inode, access: Access) -> IdleFile | None:
+        """A parked handle with this access; `PosixError` ESTALE if the name leads to another file now."""
+        writable = bool(access & Access.WRITE_DATA)
+        if not any(parked.writable or not writable for parked in inode.idle):
+            return None
+        if not self._trusts_name(inode):
+            await self._check_name(inode)
+        return self._core.idle.take(inode, writable=writable)
+
+    def _trusts_name(self, inode: Inode) -> bool:
+        now = self._core.now()
+        if any(parked.named_until > now for parked in inode.idle):
+            return True
+        loose = self._core.config.cache == "loose"
+        return loose and bool(inode.names) and inode.names[-1].fresh_until > now
+
+    async def _check_name(self, inode: Inode) -> None:
+        """Ask whether the name still leads to this file; `PosixError` ESTALE if not."""
+        core = self._core
+        asked, asked_at, term = core.inodes.tick, core.now(), inode.vouching
+        try:
+            stat = await core.share.stat(core.inodes.path(inode))
+        except ABSENT:
+            self._forget_newest_name(inode)
+            raise PosixError(errno.ESTALE) from None
+        if not core.inodes.describes(inode, stat):
+            self._forget_newest_name(inode)
+            raise PosixError(errno.ESTALE)
+        inode.update(stat, asked, asked_at + core.time_to_live(FILE))
+        inode.vouch(term, asked_at)
+
+    async def _open_by_name(
+        self, inode: Inode, access: Access, truncate: bool
+    ) -> tuple[RemoteFile, memoryview | None]:
+        """Open on the server, take the attributes that this tells, and the content of a small file, unless we
+        have changed it meanwhile; `PosixError` ESTALE."""
+        core = self._core
         asked, asked_at = core.inodes.tick, core.now()
         file = await self._open_remote(inode, access, truncate)
         if not core.inodes.describes(inode, file.stat):
@@ -79,23 +136,53 @@ class Files:
             inode.drop_readahead()
             asked = core.inodes.tick
         inode.update(file.stat, asked, asked_at + core.time_to_live(FILE))
-        return self._opened(inode, file, flags)
+        inode.vouch(inode.vouching, asked_at)
+        content = file.initial_data
+        if content is not None and (
+            len(content) != file.stat.size or inode.changed > asked or inode.is_dirty
+        ):
+            content = None
+        return file, content
+
+    async def fetch_ahead(self, inode: Inode) -> bool:
+        """Do what the open of a small file will need before a program asks; whether it is kept for that.
+
+        The file is opened with its content, or, if it still is open, its name is asked for. Raises what
+        the engine does, and `PosixError`.
+        """
+        if inode.kind != FILE or not self._comes_whole(inode) or inode.handles or inode.is_dirty:
+            return False
+        core = self._core
+        named_until = core.now() + core.time_to_live(FILE)
+        if inode.idle:
+            await self._check_name(inode)
+            for parked in inode.idle:
+                parked.named_until = named_until
+            return bool(inode.idle)
+        file, content = await self._open_by_name(inode, Access.READ, truncate=False)
+        if content is not None and core.idle.park(
+            inode, file, writable=False, content=content, named_until=named_until
+        ):
+            return True
+        file.close_later()
+        return False
+
+    def _comes_whole(self, inode: Inode) -> bool:
+        """Whether a file is small enough to be read by its open."""
+        return not self._writes_through and 0 < inode.stat.size <= SMALL_FILE
 
     async def _open_remote(self, inode: Inode, access: Access, truncate: bool) -> RemoteFile:
         core = self._core
+        lease = core.leases.of(inode)
         try:
             path = core.inodes.path(inode)
             if truncate and self._loses_nothing(inode):
                 try:
-                    return await core.share.open(
-                        path,
-                        access=access,
-                        disposition=Disposition.OVERWRITE,
-                        options=CreateOptions.NON_DIRECTORY_FILE,
-                    )
+                    return await self._open_path(path, access, lease, disposition=Disposition.OVERWRITE)
                 except AccessDenied:
                     log.debug("%r cannot be overwritten at the open, so it is truncated after it", path)
-            file = await core.share.open(path, access=access, options=CreateOptions.NON_DIRECTORY_FILE)
+            wanted = not truncate and access & Access.READ_DATA and self._comes_whole(inode)
+            file = await self._open_path(path, access, lease, read=SMALL_FILE if wanted else 0)
         except ABSENT:
             self._forget_newest_name(inode)
             raise PosixError(errno.ESTALE) from None
@@ -103,9 +190,29 @@ class Files:
             await self._truncate_opened(file)
         return file
 
+    async def _open_path(
+        self,
+        path: str,
+        access: Access,
+        lease: Lease | None,
+        *,
+        disposition: Disposition = Disposition.OPEN,
+        read: int = 0,
+    ) -> RemoteFile:
+        share, options = self._core.share, CreateOptions.NON_DIRECTORY_FILE
+        try:
+            return await share.open(
+                path, access=access, disposition=disposition, options=options, lease=lease, read=read
+            )
+        except InvalidParameter:
+            if lease is None:
+                raise
+            # The lease is for another file: this path has a new one, or the server tells hard links apart.
+            return await share.open(path, access=access, disposition=disposition, options=options)
+
     def _loses_nothing(self, inode: Inode) -> bool:
         """Whether overwriting loses neither DOS attributes nor extended ones; only what is fresh counts."""
-        if inode.fresh_until <= self._core.now():
+        if not inode.is_fresh(self._core.now()):
             return False
         return inode.stat.attributes & ~_PLAIN == 0 and has_no_eas(inode.stat)
 
@@ -130,6 +237,8 @@ class Files:
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
         exclusive = bool(flags & os.O_EXCL)
+        made: Inode | None = None
+        lease = core.leases.of_new(lambda: made)
         with core.creating(parent, name):
             asked, asked_at = core.inodes.tick, core.now()
             file = await core.share.open(
@@ -138,6 +247,7 @@ class Files:
                 disposition=Disposition.CREATE if exclusive else Disposition.OPEN_IF,
                 options=CreateOptions.NON_DIRECTORY_FILE,
                 attributes=attributes_for_new(mode),
+                lease=lease,
             )
             if file.existed and flags & os.O_TRUNC:
                 await self._truncate_opened(file)
@@ -147,10 +257,28 @@ class Files:
         else:
             answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)
             dentry = core.adopt_new(parent, name, smb_name, answer)
-        opened = self._opened(dentry.inode, file, flags)
+        made = dentry.inode
+        if made.lease is None:
+            made.lease = lease
+            made.vouch(made.vouching, asked_at)
+        opened = self._opened(made, file, flags)
+        if not file.existed:
+            core.files[opened.number].wrote = True
         return opened, core.reply_entry(dentry)
 
-    def _opened(self, inode: Inode, file: RemoteFile, flags: int) -> OpenedFile:
+    async def _tell_kernel(self, inode: Inode, number: int, file: RemoteFile) -> None:
+        """Have the kernel ask anew where it was told something else: it is to see the file as it is."""
+        if inode.told == inode.content_version:
+            return
+        try:
+            await self._core.kernel.invalidate(number, pages=False)
+        except BaseException:
+            file.close_later()
+            raise
+
+    def _opened(
+        self, inode: Inode, file: RemoteFile, flags: int, content: memoryview | None = None
+    ) -> OpenedFile:
         core = self._core
         access = _access(flags)
         readable, writable = bool(access & Access.READ_DATA), bool(access & Access.WRITE_DATA)
@@ -158,19 +286,38 @@ class Files:
         if readable and not self._writes_through:
             readahead = ReadAhead(file, core.read_budget, core.spawn, chunk=self._read_chunk)
         handle = FileHandle(
-            inode, file, writable=writable, append=bool(flags & os.O_APPEND), readahead=readahead
+            inode,
+            file,
+            writable=writable,
+            append=bool(flags & os.O_APPEND),
+            readahead=readahead,
+            content=content,
         )
-        handle.number = core.files.add(handle)
-        inode.handles.append(handle)
         # Who only writes has no use for cached pages: without them the kernel saves a copy, and the question
         # for security.capability that it asks before each cached write.
         direct_io = self._writes_through or not readable
-        return OpenedFile(handle.number, direct_io, inode.told != inode.content_version)
+        keep_cache = not direct_io and self._keep_pages(inode)
+        handle.number = core.files.add(handle)
+        inode.handles.append(handle)
+        return OpenedFile(handle.number, direct_io, keep_cache)
+
+    def _keep_pages(self, inode: Inode) -> bool:
+        """Whether the kernel may go on using what it has cached of a file; from here on it caches it."""
+        term = inode.vouching
+        keep = term != 0 and inode.pages_term == term
+        if not inode.handles:
+            # Else another open file may be reading what it asked for before the server vouched.
+            inode.pages_term = term
+        unchanged = inode.pages == inode.content_version
+        inode.pages = inode.content_version
+        return keep or (self._core.config.cache == "loose" and unchanged)
 
     async def read(self, number: int, offset: int, length: int) -> memoryview | bytes:
         """Up to `length` bytes at `offset`; fewer only at the end of the file."""
         handle = self._core.files[number]
         inode = handle.inode
+        if handle.content is not None and inode.validity(self._core.now()):
+            return handle.content[offset : offset + length]
         writes, end = inode.writes, offset + length
         if writes is not None and inode.is_dirty and end > min(inode.clean_size, writes.lowest_offset()):
             await writes.drain()
@@ -190,7 +337,7 @@ class Files:
         await self._report(handle)
         if not handle.writable:
             raise PosixError(errno.EBADF)
-        if handle.append and not inode.is_dirty and inode.fresh_until <= self._core.now():
+        if handle.append and not inode.is_dirty and not inode.is_fresh(self._core.now()):
             await self._core.refresh(inode)
         if self._writes_through:
             offset = inode.stat.size if handle.append else offset
@@ -234,6 +381,9 @@ class Files:
         inode.stale = True
         self._core.inodes.touch(inode)
         inode.drop_readahead()
+        if handle.readahead is None:
+            # It goes around the kernel's pages, which may now be older than the file.
+            inode.pages_term = 0
 
     async def truncate(self, inode: Inode, size: int, number: int | None) -> None:
         """Set a file's size, through the open file `number` or another that may write, else by its name."""
@@ -247,7 +397,7 @@ class Files:
                 handle.wrote = True
                 await handle.file.truncate(size)
             else:
-                await core.share.truncate(core.inodes.path(inode), size)
+                await core.share.truncate(core.inodes.path(inode), size, lease=inode.lease)
         except BaseException:
             inode.expire()
             raise
@@ -303,14 +453,21 @@ class Files:
             self._close(handle, closed)
 
     def _close(self, handle: FileHandle, closed: trio.Event) -> None:
-        """Close the server's handle without waiting; of a file that was written the times are final only
-        then, so whoever needs them waits for `closed`."""
-        if handle.wrote and not handle.inode.unlinked:
-            self._core.spawn(self._close_written, handle, closed)
-        else:
+        """Keep the server's handle for the next open, or close it without waiting. Of a file that was
+        written the times are final only then, so whoever needs them waits for `closed`."""
+        core, inode = self._core, handle.inode
+        if handle.wrote and not inode.unlinked:
+            core.spawn(self._close_written, handle, closed)
+            return
+        readable, named = handle.readahead is not None, bool(inode.names)
+        if not (
+            readable
+            and named
+            and core.idle.park(inode, handle.file, writable=handle.writable, content=handle.content)
+        ):
             handle.file.close_later()
-            handle.inode.closing = _without(handle.inode.closing, closed)
-            closed.set()
+        inode.closing = _without(inode.closing, closed)
+        closed.set()
 
     async def _close_written(self, handle: FileHandle, closed: trio.Event) -> None:
         core, inode = self._core, handle.inode
@@ -351,6 +508,7 @@ class Files:
                 await handle.file.close()
             except (SmbError, OSError) as exc:
                 errors.append(exc)
+        self._core.idle.close_all()
         late, self._late = self._late, set()
         for handle in late:
             await self._drain(handle.inode)

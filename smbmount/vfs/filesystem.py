@@ -12,6 +12,7 @@ from smbmount.vfs.core import Core
 from smbmount.vfs.directories import Directories
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.files import Files
+from smbmount.vfs.kernel import KernelCache, NoKernel
 from smbmount.vfs.metadata import Metadata
 from smbmount.vfs.namespace import Namespace
 from smbmount.vfs.remote import RemoteShare
@@ -34,10 +35,17 @@ class FileSystem:
     metadata: Metadata
     xattrs: ExtendedAttributes
 
-    def __init__(self, share: RemoteShare, config: FileSystemConfig, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        share: RemoteShare,
+        config: FileSystemConfig,
+        nursery: trio.Nursery,
+        kernel: KernelCache | None = None,
+    ) -> None:
         self._share = share
         self._config = config
         self._nursery = nursery
+        self._kernel = kernel or NoKernel()
 
     @property
     def config(self) -> FileSystemConfig:
@@ -50,7 +58,7 @@ class FileSystem:
         root = await self._share.stat(self._config.prefix)
         if not root.is_directory:
             raise PosixError(errno.ENOTDIR, "what is to be mounted is a file, not a folder")
-        self.core = Core(self._share, self._config, root, self._nursery.start_soon)
+        self.core = Core(self._share, self._config, root, self._nursery.start_soon, self._kernel)
         self.core.inodes.root.fresh_until = asked_at + self._config.attribute_timeout_directory
         self.folders = Directories(self.core)
         self.names = Namespace(self.core, self.folders)

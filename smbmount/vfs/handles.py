@@ -19,13 +19,22 @@ Handle = TypeVar("Handle")
 class FileHandle:
     """One open file: its server handle, and what the kernel asked for when it was opened.
 
+    `wrote`: it has written, truncated or made the file, so the server sets times anew when it is closed.
+    `content` is the whole content of a small file as it came with the open, until the file changes.
     Invariant: it stands in `inode.handles` from the open until its data is drained at release.
     """
 
-    __slots__ = ("_error", "append", "file", "inode", "number", "readahead", "writable", "wrote")
+    __slots__ = ("_error", "append", "content", "file", "inode", "number", "readahead", "writable", "wrote")
 
     def __init__(
-        self, inode: Inode, file: RemoteFile, *, writable: bool, append: bool, readahead: ReadAhead | None
+        self,
+        inode: Inode,
+        file: RemoteFile,
+        *,
+        writable: bool,
+        append: bool,
+        readahead: ReadAhead | None,
+        content: memoryview | None = None,
     ) -> None:
         self.number = 0
         self.inode = inode
@@ -33,6 +42,7 @@ class FileHandle:
         self.writable = writable
         self.append = append
         self.readahead = readahead
+        self.content = content
         self.wrote = False
         self._error: SmbError | OSError | None = None
 

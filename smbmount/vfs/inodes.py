@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from engine import FileStat
+from engine import FileStat, Lease, LeaseState
 from smbmount.vfs.attributes import DIRECTORY
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
@@ -25,8 +25,15 @@ from smbmount.vfs.names import fold, join
 
 if TYPE_CHECKING:
     from smbmount.vfs.directories import DirectoryHandle
+    from smbmount.vfs.idle import IdleFile
     from smbmount.vfs.listings import Listing
     from smbmount.vfs.writebehind import WriteBehind
+
+LEASED_SECONDS: Final = 30.0
+"""The validity of attributes while the server vouches for the file: it says when data and size change,
+but not when another client sets times or DOS attributes."""
+
+_READ_CACHING: Final = int(LeaseState.READ_CACHING)
 
 ROOT_NUMBER: Final = 1
 """FUSE's number for the root."""
@@ -47,6 +54,11 @@ class Inode:
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
     server when all was written. `told` is the version of the content that the kernel was told last.
     `closing` has an event for each open file whose last close is under way.
+
+    `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.
+    The attributes hold until `vouched_until` if the term is still `vouched_term`; what the kernel has cached
+    of the content holds while it is `pages_term`. `pages` is the version of the content when the kernel
+    last began to cache it.
     """
 
     __slots__ = (
@@ -58,17 +70,23 @@ class Inode:
         "file_id",
         "fresh_until",
         "handles",
+        "idle",
         "kind",
+        "lease",
         "listing",
         "misses",
         "names",
         "number",
         "numbers",
+        "pages",
+        "pages_term",
         "stale",
         "stat",
         "target",
         "told",
         "unlinked",
+        "vouched_term",
+        "vouched_until",
         "writes",
     )
 
@@ -87,6 +105,12 @@ class Inode:
         self.names: list[Dentry] = []
         self.children: dict[bytes, Dentry] = {}
         self.handles: list[FileHandle] = []
+        self.idle: list[IdleFile] = []
+        self.lease: Lease | None = None
+        self.vouched_term = 0
+        self.vouched_until = 0.0
+        self.pages_term = 0
+        self.pages: tuple[int, int, int] | None = None
         self.directory_handles: list[DirectoryHandle] = []
         self.writes: WriteBehind | None = None
         self.target: bytes | None = None
@@ -123,31 +147,58 @@ class Inode:
         return sum(dentry.number == self.number for dentry in self.names) or 1
 
     def validity(self, now: float) -> float:
-        """The seconds for which the attributes may still be used, here and in the kernel."""
-        return 0.0 if self.stale or self.is_dirty else max(0.0, self.fresh_until - now)
+        """The seconds for which the attributes may still be used."""
+        if self.stale or self.is_dirty:
+            return 0.0
+        return max(0.0, self._known_until() - now)
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether what others may have changed is known; our own writes may have moved the times since."""
+        return self._known_until() > now
+
+    def _known_until(self) -> float:
+        if self.vouched_term and self.vouched_term == self.vouching:
+            return max(self.fresh_until, self.vouched_until)
+        return self.fresh_until
+
+    @property
+    def vouching(self) -> int:
+        """The lease's term while the server vouches for the content, else 0."""
+        return self.lease.term if self.lease is not None and self.lease.state & _READ_CACHING else 0
+
+    @property
+    def knowledge(self) -> tuple[int, int]:
+        """Is another when the content may have changed, here or under a lease elsewhere."""
+        return self.changed, self.vouching
+
+    def vouch(self, term: int, asked_at: float) -> None:
+        """The attributes were asked for at `asked_at`, in this term of the lease: they hold for longer."""
+        self.vouched_term = term
+        self.vouched_until = asked_at + LEASED_SECONDS
 
     def expire(self) -> None:
         """The attributes have to be asked for again."""
-        self.fresh_until = 0.0
+        self.fresh_until = self.vouched_until = 0.0
 
     def update(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take the server's answer to a question asked at the table's tick `asked`."""
         if asked < self.changed:
             return
-        if self.is_dirty:
-            stat.size = max(stat.size, self.stat.size)
-        else:
-            self.stale = False
-            self.clean_size = stat.size
         if not stat.number_of_links:
             stat.number_of_links = self.stat.number_of_links
-        self._take(stat)
+        if self.is_dirty:
+            stat.size = max(stat.size, self.stat.size)
+            self._take(stat)
+        else:
+            self._take(stat)
+            self.stale = False
+            self.clean_size = stat.size
         self.fresh_until = max(fresh_until, self.fresh_until)
 
     def update_from_listing(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take a listing's attributes, unless we know better: servers update them late while a file is open
         for writing, and they have no link counts."""
-        if asked < self.changed or fresh_until <= self.fresh_until or self.stale:
+        if asked < self.changed or fresh_until <= self._known_until() or self.stale:
             return
         if self.handles and any(handle.writable for handle in self.handles):
             return
@@ -157,15 +208,21 @@ class Inode:
         self.fresh_until = fresh_until
 
     def _take(self, stat: FileStat) -> None:
-        if self.handles and self.content_version != _content_version(stat):
+        if self.content_version != _content_version(stat):
             self.drop_readahead()
+            if not self.stale:
+                # Not our doing, whatever the lease says: files are also changed on the server itself.
+                self.pages_term = 0
         self.stat = stat
 
     def drop_readahead(self) -> None:
         """The content has changed: what was fetched ahead is outdated."""
         for handle in self.handles:
+            handle.content = None
             if handle.readahead is not None:
                 handle.readahead.drop()
+        for parked in self.idle:
+            parked.content = None
 
     async def wait_for_closes(self) -> None:
         """Return once no file that wrote is being closed: a server sets the time of writing with it."""
@@ -402,6 +459,7 @@ class InodeTable:
             inode is self.root
             or inode.children
             or inode.handles
+            or inode.idle
             or inode.directory_handles
             or inode.is_dirty
             or any(number in self._lookups for number in inode.numbers)

@@ -75,7 +75,7 @@ class Metadata:
             await self._files.truncate(inode, changes.size, handle)
         attributes = None
         if changes.mode is not None and inode.kind == FILE:
-            if inode.fresh_until <= core.now():
+            if not inode.is_fresh(core.now()):
                 await core.refresh(inode)
             attributes = attributes_for_mode(inode.stat.attributes, changes.mode)
         access_ns = None if changes.access_ns is None else storable_ns(changes.access_ns)

@@ -5,7 +5,7 @@ Protocols rather than the classes: the tests put an in-memory share in their pla
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from engine import (
@@ -16,6 +16,7 @@ from engine import (
     Disposition,
     FileAttributes,
     FileStat,
+    Lease,
     VolumeSize,
 )
 
@@ -30,6 +31,10 @@ class RemoteFile(Protocol):
     @property
     def existed(self) -> bool:
         """False if this open created the file."""
+
+    @property
+    def initial_data(self) -> memoryview | None:
+        """The file's first bytes, where they were asked for and came with the open."""
 
     async def read_at(self, offset: int, length: int) -> memoryview:
         """Read; short only at the end of the file."""
@@ -82,6 +87,13 @@ class RemoteShare(Protocol):
     def supports_file_ids(self) -> bool:
         """Whether file ids identify files."""
 
+    @property
+    def supports_leases(self) -> bool:
+        """Whether the server can vouch for files."""
+
+    def lease(self, on_break: Callable[[Lease], None]) -> Lease:
+        """A lease to open one file with; `on_break` is called as soon as its state was lowered."""
+
     async def open(
         self,
         path: str,
@@ -90,8 +102,10 @@ class RemoteShare(Protocol):
         disposition: Disposition = ...,
         options: CreateOptions = ...,
         attributes: FileAttributes = ...,
+        lease: Lease | None = ...,
+        read: int = ...,
     ) -> RemoteFile:
-        """Open or create a file."""
+        """Open or create a file, under a lease, and with its first `read` bytes."""
 
     async def stat(self, path: str) -> FileStat:
         """The attributes of a path."""
@@ -102,19 +116,27 @@ class RemoteShare(Protocol):
     async def mkdir(self, path: str) -> FileStat:
         """Make a folder."""
 
-    async def unlink(self, path: str, *, aside: str | None = None, clear_readonly: bool = False) -> None:
-        """Delete a file, renamed to `aside` first if given."""
+    async def unlink(
+        self,
+        path: str,
+        *,
+        aside: str | None = None,
+        clear_readonly: bool = False,
+        lease: Lease | None = None,
+    ) -> None:
+        """Delete a file, renamed to `aside` first if given. `lease`, here and below, is the file's own: it is
+        not broken by this."""
 
     async def rmdir(self, path: str) -> None:
         """Delete an empty folder."""
 
-    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+    async def rename(self, source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
         """Rename a file or folder."""
 
     async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
         """Make a hard link."""
 
-    async def truncate(self, path: str, size: int) -> None:
+    async def truncate(self, path: str, size: int, *, lease: Lease | None = None) -> None:
         """Set the end of file of a path."""
 
     async def set_basic(

@@ -50,8 +50,9 @@ class Renames:
             changing.enter_context(core.changing(new_parent, new_name))
             path = core.inodes.child_path(parent, smb_name)
             new_path = core.inodes.child_path(new_parent, new_smb_name)
+            self._close_idle(source.inode, target)
             if flags & RENAME_NOREPLACE or _is_case_change(source, target, new_parent, new_smb_name):
-                await core.share.rename(path, new_path, replace=False)
+                await core.share.rename(path, new_path, replace=False, lease=source.inode.lease)
             else:
                 await self._replace(path, new_path, new_parent, new_name, source.inode, target)
         self._moved(source, target, new_parent, new_name, new_smb_name)
@@ -70,19 +71,30 @@ class Renames:
             return
         if target is not None and target.inode.kind == DIRECTORY:
             raise PosixError(errno.EISDIR)
-        folder = self._core.inodes.path(new_parent)
+        core, lease = self._core, source.lease
+        folder = core.inodes.path(new_parent)
         replaced = target.inode if target is not None else None
-        with self._core.replacing(new_parent, new_name):
+        with core.replacing(new_parent, new_name):
             if replaced is not None and replaced.handles:
-                await replace_file(self._core, path, folder, new_path, replaced)
+                await replace_file(core, path, folder, new_path, lease=lease, replaced=replaced)
                 return
             try:
-                await self._core.share.rename(path, new_path, replace=True)
+                await core.share.rename(path, new_path, replace=True, lease=lease)
             except _REFUSED_TO_REPLACE as refusal:
                 try:
-                    await replace_file(self._core, path, folder, new_path, replaced)
+                    await replace_file(core, path, folder, new_path, lease=lease, replaced=replaced)
                 except NotFound:
                     raise refusal from None
+
+    def _close_idle(self, source: Inode, target: Dentry | None) -> None:
+        """Servers do not rename or replace what is open elsewhere, nor a folder with open files in it."""
+        idle = self._core.idle
+        if source.kind == DIRECTORY:
+            idle.close_below(source)
+        else:
+            idle.close(source)
+        if target is not None:
+            idle.close(target.inode)
 
     async def _replace_folder(self, path: str, new_path: str, target: Dentry | None) -> None:
         share = self._core.share

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from engine import CannotDelete, NotFound, SmbError
+from engine import CannotDelete, Lease, NotFound, SmbError
 from smbmount.vfs.attributes import is_readonly
 from smbmount.vfs.core import Core
 from smbmount.vfs.inodes import Inode
@@ -39,17 +39,19 @@ async def remove_file(core: Core, parent: Inode, smb_name: str, inode: Inode | N
     """Delete a file on the server, read-only or not; moved aside if this mount has it open."""
     path = core.inodes.child_path(parent, smb_name)
     readonly = inode is not None and is_readonly(inode.stat.attributes)
+    if inode is not None:
+        core.idle.close(inode)
     if inode is None or not inode.handles:
         await _delete(core, path, readonly)
         return
-    aside = silly_path(core.inodes.path(parent))
+    aside, lease = silly_path(core.inodes.path(parent)), inode.lease
     try:
-        await core.share.unlink(path, aside=aside, clear_readonly=readonly)
+        await core.share.unlink(path, aside=aside, clear_readonly=readonly, lease=lease)
     except CannotDelete:
         try:
-            await core.share.unlink(aside, clear_readonly=True)
+            await core.share.unlink(aside, clear_readonly=True, lease=lease)
         except NotFound:
-            await core.share.unlink(path, aside=aside, clear_readonly=True)
+            await core.share.unlink(path, aside=aside, clear_readonly=True, lease=lease)
         except BaseException:
             await _move_back(core, aside, path)
             raise
@@ -64,15 +66,18 @@ async def _delete(core: Core, path: str, readonly: bool) -> None:
         await core.share.unlink(path, clear_readonly=True)
 
 
-async def replace_file(core: Core, source: str, folder: str, target: str, replaced: Inode | None) -> None:
+async def replace_file(
+    core: Core, source: str, folder: str, target: str, *, lease: Lease | None, replaced: Inode | None
+) -> None:
     """Rename `source` to `target` in `folder` where the server would not replace the file that is there.
+    `lease` is that of `source`.
 
     The old file is moved aside, and back if the rename fails, so that `target` is never lost.
     """
     aside = silly_path(folder)
     try:
-        await core.share.rename(target, aside, replace=False)
-        await core.share.rename(source, target, replace=False)
+        await core.share.rename(target, aside, replace=False, lease=replaced.lease if replaced else None)
+        await core.share.rename(source, target, replace=False, lease=lease)
     except BaseException:
         await _move_back(core, aside, target)
         raise

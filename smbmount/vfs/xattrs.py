@@ -67,6 +67,7 @@ class ExtendedAttributes:
             inode.expire()
 
     async def _stat(self, inode: Inode) -> FileStat:
+        # No lease says when another client changes these.
         if inode.fresh_until <= self._core.now():
             await self._core.refresh(inode)
         return inode.stat

@@ -1,14 +1,15 @@
 """A share in memory with the manners of a Windows server, in place of `engine.Share`.
 
 Names compare without case and keep theirs; a deleted file that is open stays, unreachable, until its last
-close; open and read-only files are not replaced. The close of a file that was written sets its time of
+close; open and read-only files are not replaced. A lease is granted in full to the file's only user, and
+`break_lease` takes of it as another client would. The close of a file that was written sets its time of
 writing, unless that was set through the same open. Every call is in `calls` (one call is one round trip),
 can be made to fail (`fail_next`) and can be held up (`hold`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from engine import (
     Disposition,
     FileAttributes,
     FileStat,
+    Lease,
+    LeaseState,
     SmbError,
     VolumeSize,
     error_from_status,
@@ -32,6 +35,7 @@ _NORMAL = FileAttributes.NORMAL
 _NO_OPTIONS = CreateOptions(0)
 _READONLY = int(FileAttributes.READONLY)
 _SPECIAL = int(FileAttributes.HIDDEN | FileAttributes.SYSTEM)
+_FULL_LEASE = int(LeaseState.READ_CACHING | LeaseState.HANDLE_CACHING | LeaseState.WRITE_CACHING)
 
 
 class Call(NamedTuple):
@@ -77,16 +81,57 @@ class Node:
         )
 
 
+class FakeLease(Lease):
+    """A lease, in place of the engine's; `acknowledged` are the states that were acknowledged."""
+
+    def __init__(self, share: FakeShare, on_break: Callable[[Lease], None]) -> None:
+        self.state = 0
+        self.term = 0
+        self.owed = False
+        self.on_break = on_break
+        self.acknowledged: list[int] = []
+        self._share = share
+
+    @property
+    def needs_acknowledgement(self) -> bool:
+        """Whether another client waits."""
+        return self.owed
+
+    def grant(self, state: int) -> None:
+        """The server vouches for more."""
+        self.term += bool(state & ~self.state & LeaseState.READ_CACHING)
+        self.state |= state
+
+    async def acknowledge(self) -> None:
+        """Tell the server, if it waits."""
+        if self.owed:
+            self.owed = False
+            self.acknowledged.append(self.state)
+            await self._share.enter("acknowledge", self.state)
+
+
 class FakeFile:
     """An open file, in place of `engine.File`."""
 
-    def __init__(self, share: FakeShare, path: str, node: Node, access: Access, *, existed: bool) -> None:
+    def __init__(
+        self,
+        share: FakeShare,
+        path: str,
+        node: Node,
+        access: Access,
+        *,
+        existed: bool,
+        lease: Lease | None = None,
+        read: int = 0,
+    ) -> None:
         self.path = path
         self.access = access
         self.existed = existed
         self.node = node
         self.closed = False
         self.shares_delete = True
+        self.lease = lease
+        self.initial_data = memoryview(bytes(node.data[:read])) if read else None
         self._sets_time_at_close = False
         self._share = share
         self.stat = share.stat_of(node, links=True)
@@ -153,6 +198,8 @@ class FakeFile:
             if self._sets_time_at_close:
                 self.node.written = self._share.tick()
             self.node.opens.remove(self)
+            if self.lease is not None and not any(other.lease is self.lease for other in self.node.opens):
+                self.lease.state = 0
             self._share.finish_delete(self.node)
 
     async def _enter(self, operation: str, *arguments: object) -> None:
@@ -164,13 +211,20 @@ class FakeShare:
     """The share. `batch_size` is the entries per batch of a listing."""
 
     def __init__(
-        self, *, max_io: int = 1 << 20, supports_file_ids: bool = True, batch_size: int = 100
+        self,
+        *,
+        max_io: int = 1 << 20,
+        supports_file_ids: bool = True,
+        supports_leases: bool = False,
+        batch_size: int = 100,
     ) -> None:
         self.max_read = max_io
         self.max_write = max_io
         self.supports_file_ids = supports_file_ids
+        self.supports_leases = supports_leases
         self.batch_size = batch_size
         self.calls: list[Call] = []
+        self.leases: list[FakeLease] = []
         self.free_units = 1000
         self.in_flight = 0
         self.most_in_flight = 0
@@ -241,6 +295,15 @@ class FakeShare:
         file.shares_delete = shares_delete
         return file
 
+    def break_lease(self, path: str, state: int) -> FakeLease:
+        """Another client's access leaves this much of the file's lease."""
+        lease = next(file.lease for file in self.find(path).opens if file.lease is not None)
+        assert isinstance(lease, FakeLease)
+        lease.owed = lease.state & ~int(LeaseState.READ_CACHING) != 0
+        lease.state &= state
+        lease.on_break(lease)
+        return lease
+
     # What `FakeFile` needs.
 
     def tick(self) -> int:
@@ -296,6 +359,11 @@ class FakeShare:
 
     # The share's own face.
 
+    def lease(self, on_break: Callable[[Lease], None]) -> Lease:
+        """A lease that is not granted yet."""
+        self.leases.append(FakeLease(self, on_break))
+        return self.leases[-1]
+
     async def open(
         self,
         path: str,
@@ -304,6 +372,8 @@ class FakeShare:
         disposition: Disposition = Disposition.OPEN,
         options: CreateOptions = _NO_OPTIONS,
         attributes: FileAttributes = _NORMAL,
+        lease: Lease | None = None,
+        read: int = 0,
     ) -> FakeFile:
         """Open or create."""
         await self.enter("open", path, disposition)
@@ -323,7 +393,10 @@ class FakeShare:
                 self.resize(node, 0)
                 node.eas.clear()
                 node.attributes = int(FileAttributes.ARCHIVE)
-        return FakeFile(self, path, node, access, existed=existed)
+        alone = all(file.lease is lease for file in node.opens)
+        if isinstance(lease, FakeLease):
+            lease.grant(_FULL_LEASE if alone else int(LeaseState.READ_CACHING))
+        return FakeFile(self, path, node, access, existed=existed, lease=lease, read=read)
 
     def _check_open(
         self, node: Node, path: str, access: Access, disposition: Disposition, options: CreateOptions
@@ -364,7 +437,14 @@ class FakeShare:
         folder.written = self.tick()
         return self.stat_of(node, links=False)
 
-    async def unlink(self, path: str, *, aside: str | None = None, clear_readonly: bool = False) -> None:
+    async def unlink(
+        self,
+        path: str,
+        *,
+        aside: str | None = None,
+        clear_readonly: bool = False,
+        lease: Lease | None = None,
+    ) -> None:
         """Delete a file."""
         await self.enter("unlink", path, aside)
         folder, key, node = self._walk(path)
@@ -397,7 +477,9 @@ class FakeShare:
             raise error_from_status(ntstatus.STATUS_DIRECTORY_NOT_EMPTY, path)
         del folder.children[key]
 
-    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+    async def rename(
+        self, source: str, target: str, *, replace: bool, lease: Lease | None = None
+    ) -> None:
         """Rename a file or folder."""
         await self.enter("rename", source, target, replace)
         folder, key, node = self._walk(source)
@@ -425,7 +507,7 @@ class FakeShare:
         folder.children[key] = (new.rpartition("\\")[2], node)
         node.names += 1
 
-    async def truncate(self, path: str, size: int) -> None:
+    async def truncate(self, path: str, size: int, *, lease: Lease | None = None) -> None:
         """Set the size of a path."""
         await self.enter("truncate", path, size)
         node = self._walk(path)[2]

@@ -235,7 +235,7 @@ async def test_groups_of_errors_do_not_end_the_mount() -> None:
 
 
 @virtual_time
-async def test_no_open_keeps_the_kernels_pages() -> None:
+async def test_without_a_lease_no_open_keeps_the_kernels_pages() -> None:
     async with mounted() as (share, fs):
         share.put("f", b"data")
         operations = Operations(fs, TIMEOUT)

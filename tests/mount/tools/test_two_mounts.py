@@ -43,9 +43,9 @@ def test_content_is_seen_at_the_next_open(place: Place, other: Path) -> None:
         assert (place.path / "f").stat().st_size == len(text)
 
 
-def test_content_of_the_same_size_is_seen_at_the_next_open(place: Place, other: Path) -> None:
+def test_content_of_the_same_size_is_seen_at_the_next_open(place: Place, elsewhere: Place) -> None:
     for number in range(20):
-        (other / "f").write_text(f"{number:09}" * 1000)
+        (elsewhere.path / "f").write_text(f"{number:09}" * 1000)
         _soon((place.path / "f").exists, "the new file")
         assert (place.path / "f").read_text() == f"{number:09}" * 1000
 

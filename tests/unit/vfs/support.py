@@ -17,6 +17,7 @@ from smbmount.vfs.attributes import Attributes
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.errors import errno_of
 from smbmount.vfs.filesystem import FileSystem
+from smbmount.vfs.kernel import KernelCache
 from tests.fakes.share import FakeShare
 
 P = ParamSpec("P")
@@ -38,14 +39,30 @@ def virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     return wrapper
 
 
+class FakeKernel:
+    """The kernel's caches: what it was told to forget, as pairs of inode number and whether with pages."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[tuple[int, bool]] = []
+        self.gate: trio.Event | None = None
+
+    async def invalidate(self, number: int, *, pages: bool) -> None:
+        """Note it, once the gate is open if there is one."""
+        if self.gate is not None:
+            await self.gate.wait()
+        self.forgotten.append((number, pages))
+
+
 @asynccontextmanager
 async def mounted(
-    share: FakeShare | None = None, config: FileSystemConfig | None = None
+    share: FakeShare | None = None,
+    config: FileSystemConfig | None = None,
+    kernel: KernelCache | None = None,
 ) -> AsyncIterator[tuple[FakeShare, FileSystem]]:
     """A started file system; the round trips of its start are not counted."""
     share = share or FakeShare()
     async with trio.open_nursery() as nursery:
-        fs = FileSystem(share, config or FileSystemConfig(uid=1000, gid=1000), nursery)
+        fs = FileSystem(share, config or FileSystemConfig(uid=1000, gid=1000), nursery, kernel)
         await fs.start()
         share.calls.clear()
         yield share, fs

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 import pyfuse3
 import pytest
 import trio
 import trio.testing
 
-from engine import Access, CreateOptions, Disposition
+from engine import Access
 from smbmount.operations import Operations
 from tests.fakes.share import FakeFile
 from tests.unit.vfs.support import (
     ROOT,
+    FakeKernel,
     Listed,
     list_folder,
     lookup,
@@ -26,36 +28,36 @@ from tests.unit.vfs.support import (
 
 
 @virtual_time
-async def test_an_open_says_that_the_file_is_not_what_the_kernel_was_told() -> None:
-    async with mounted() as (share, fs):
+async def test_the_kernel_asks_again_for_a_file_that_is_not_what_it_was_told() -> None:
+    kernel = FakeKernel()
+    async with mounted(kernel=kernel) as (share, fs):
         node = share.put("a", b"data")
         number = (await lookup(fs, "a")).number
-        assert not (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+        await fs.files.open(number, os.O_RDONLY)
+        assert kernel.forgotten == []
         share.resize(node, 8)
-        assert (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+        await fs.files.open(number, os.O_RDONLY)
+        assert kernel.forgotten == [(number, False)]
         assert (await fs.metadata.getattr(number)).size == 8
-        assert not (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+        await fs.files.open(number, os.O_RDONLY)
+        assert len(kernel.forgotten) == 1
         node.written += 100
-        assert (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+        await fs.files.open(number, os.O_RDONLY)
+        assert len(kernel.forgotten) == 2
 
 
 @virtual_time
-async def test_the_kernel_asks_again_for_a_file_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    forgotten: list[tuple[int, bool]] = []
-
-    def invalidate(number: int, attr_only: bool = False) -> None:
-        forgotten.append((number, attr_only))
-
-    monkeypatch.setattr(pyfuse3, "invalidate_inode", invalidate)
-    async with mounted() as (share, fs):
-        operations, context = Operations(fs, 60.0), pyfuse3.RequestContext()
+async def test_an_open_that_is_given_up_while_the_kernel_is_told_leaves_no_handle() -> None:
+    kernel = FakeKernel()
+    async with mounted(kernel=kernel) as (share, fs):
         node = share.put("a", b"data")
-        entry = await operations.lookup(ROOT, pyfuse3.FileNameT(b"a"), context)
-        await operations.open(entry.st_ino, pyfuse3.FlagT(os.O_RDONLY), context)
-        assert forgotten == []
+        number = (await lookup(fs, "a")).number
         share.resize(node, 8)
-        await operations.open(entry.st_ino, pyfuse3.FlagT(os.O_RDONLY), context)
-        assert forgotten == [(entry.st_ino, True)]
+        kernel.gate = trio.Event()
+        with trio.move_on_after(1) as scope:
+            await fs.files.open(number, os.O_RDONLY)
+        assert scope.cancelled_caught
+        assert not node.opens
 
 
 @virtual_time
@@ -101,10 +103,8 @@ async def test_an_open_that_a_write_overtakes_does_not_take_the_size_back(
         await fs.files.write(first, 0, b"one ")
         plain_open, under_way, arrived = share.open, trio.Event(), trio.Event()
 
-        async def slow_open(
-            path: str, *, access: Access, options: CreateOptions, disposition: Disposition = Disposition.OPEN
-        ) -> FakeFile:
-            file = await plain_open(path, access=access, options=options, disposition=disposition)
+        async def slow_open(path: str, *, access: Access, **others: Any) -> FakeFile:
+            file = await plain_open(path, access=access, **others)
             under_way.set()
             await arrived.wait()
             return file
@@ -127,14 +127,16 @@ async def test_an_open_that_a_write_overtakes_does_not_take_the_size_back(
 
 @virtual_time
 async def test_attributes_for_which_a_listing_had_no_room_count_as_not_told() -> None:
-    async with mounted() as (share, fs):
+    kernel = FakeKernel()
+    async with mounted(kernel=kernel) as (share, fs):
         node = share.put("a", b"data")
         number = (await lookup(fs, "a")).number
         await trio.sleep(2)
         share.resize(node, 8)
         listed = Listed(fs, await fs.folders.opendir(ROOT), room=2)
         await listed.read()
-        assert (await fs.files.open(number, os.O_RDONLY)).attributes_changed
+        await fs.files.open(number, os.O_RDONLY)
+        assert kernel.forgotten == [(number, False)]
 
 
 @virtual_time

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from engine import FileAttributes, error_from_status, ntstatus
+from engine import FileAttributes, Lease, error_from_status, ntstatus
 from smbmount.vfs import symlinks
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
@@ -436,7 +436,14 @@ class RefusesToDeleteReadOnly(FakeShare):
     """Lets a read-only file be renamed, but never its attribute be cleared: its folder may be changed,
     the file may not."""
 
-    async def unlink(self, path: str, *, aside: str | None = None, clear_readonly: bool = False) -> None:
+    async def unlink(
+        self,
+        path: str,
+        *,
+        aside: str | None = None,
+        clear_readonly: bool = False,
+        lease: Lease | None = None,
+    ) -> None:
         if clear_readonly:
             await self.enter("unlink", path)
             raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, path)

@@ -8,7 +8,7 @@ import os
 import pytest
 import trio
 
-from engine import FileAttributes, ntstatus
+from engine import FileAttributes, Lease, ntstatus
 from smbmount.vfs.renames import RENAME_NOREPLACE
 from tests.fakes.share import FakeShare
 from tests.unit.vfs.support import (
@@ -129,7 +129,7 @@ async def test_the_old_file_comes_back_if_the_call_is_cancelled() -> None:
         await lookup(fs, "a")
         rename = share.rename
 
-        async def stuck(source: str, target: str, *, replace: bool) -> None:
+        async def stuck(source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
             if source == "a":
                 await trio.sleep_forever()
             await rename(source, target, replace=replace)
@@ -152,7 +152,7 @@ async def test_the_name_is_never_missing_here_while_its_file_is_replaced() -> No
         await trio.sleep(2)
         rename = share.rename
 
-        async def slow(source: str, target: str, *, replace: bool) -> None:
+        async def slow(source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
             await trio.sleep(1)
             await rename(source, target, replace=replace)
 
@@ -285,7 +285,7 @@ async def test_the_old_file_comes_back_if_the_call_is_cancelled_while_it_is_move
         await lookup(fs, "a")
         rename = share.rename
 
-        async def late(source: str, target: str, *, replace: bool) -> None:
+        async def late(source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
             await rename(source, target, replace=replace)
             if source == "b":
                 await trio.sleep_forever()

@@ -1,0 +1,96 @@
+"""What the server vouches for about files, and what is done when it takes its word back.
+
+Each inode that is opened has one lease. A break is obeyed in this order: what is unwritten goes to the
+server, the kernel forgets its pages, and only then the server is told; until then it lets nobody
+else in. What of it needs no waiting (our own caches, parked handles) happens in the step in which the break
+arrives.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from engine import Lease, LeaseState, SmbError
+from smbmount.vfs.idle import IdleFiles, is_exclusive
+from smbmount.vfs.inodes import Inode
+from smbmount.vfs.kernel import KernelCache
+from smbmount.vfs.remote import RemoteShare
+
+log = logging.getLogger(__name__)
+
+_OBEY_SECONDS: Final = 30.0
+"""How long obeying may take: a server gives up after 35 s, and closes what it finds open."""
+
+_READ: Final = int(LeaseState.READ_CACHING)
+_WRITE: Final = int(LeaseState.WRITE_CACHING)
+
+
+class Leases:
+    """The leases of a mount's files; none where the server has none or caching is switched off."""
+
+    def __init__(
+        self,
+        share: RemoteShare,
+        spawn: Callable[..., object],
+        idle: IdleFiles,
+        kernel: KernelCache,
+        *,
+        enabled: bool,
+    ) -> None:
+        self._share = share
+        self._spawn = spawn
+        self._idle = idle
+        self._kernel = kernel
+        self._enabled = enabled and share.supports_leases
+
+    def of(self, inode: Inode) -> Lease | None:
+        """The lease to open a file with."""
+        if inode.lease is None:
+            inode.lease = self.of_new(lambda: inode)
+        return inode.lease
+
+    def of_new(self, inode: Callable[[], Inode | None]) -> Lease | None:
+        """A lease for a file whose inode will be known later, from `inode()`."""
+        if not self._enabled:
+            return None
+        return self._share.lease(lambda lease: self._broken(inode(), lease))
+
+    def _broken(self, inode: Inode | None, lease: Lease) -> None:
+        if inode is None:
+            self._spawn(lease.acknowledge)
+            return
+        if not lease.state & _READ:
+            inode.expire()
+            inode.drop_readahead()
+        if not is_exclusive(inode):
+            self._idle.close(inode)
+        self._spawn(self._obey, inode, lease)
+
+    async def _obey(self, inode: Inode, lease: Lease) -> None:
+        try:
+            with trio.move_on_after(_OBEY_SECONDS) as scope:
+                await self._give_up(inode, lease.state)
+            if scope.cancelled_caught:
+                log.warning("%r: the lease went back late: what is cached here may be outdated", inode)
+        except (SmbError, OSError) as exc:
+            log.debug("%r: while a lease was given back: %s", inode, exc)
+        except Exception:
+            log.exception("giving back a lease ended in a mistake of this program")
+        finally:
+            with trio.move_on_after(_OBEY_SECONDS):
+                await lease.acknowledge()
+
+    async def _give_up(self, inode: Inode, state: int) -> None:
+        if not state & _WRITE and inode.writes is not None and inode.is_dirty:
+            await inode.writes.drain()
+        if not state & _READ:
+            async with trio.open_nursery() as nursery:
+                for number in inode.numbers:
+                    nursery.start_soon(self._forget_pages, number)
+
+    async def _forget_pages(self, number: int) -> None:
+        await self._kernel.invalidate(number, pages=True)
