@@ -22,7 +22,8 @@ from engine.errors import RemoteProtocolError, SmbError, TransportError
 from engine.proto.credits import CREDIT_UNIT
 from engine.proto.events import Event, LateReply
 from engine.proto.inflight import Reply, Request, SessionState, Slot
-from engine.proto.leases import LeaseTable, lease_kind
+from engine.proto.lease_grants import lease_kind
+from engine.proto.leases import LeaseTable
 from engine.proto.machine import Machine, Outgoing, left_behind
 from engine.proto.negotiation import Negotiated
 from engine.proto.statistics import Statistics

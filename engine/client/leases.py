@@ -37,3 +37,4 @@ class Lease(LeaseRecord):
         """
         while (request := self.next_acknowledgement()) is not None:
             await self._send(request)
+            self.answered(request)

@@ -30,7 +30,8 @@ from engine.client.stat import (
 from engine.client.tree import Tree
 from engine.errors import InvalidParameter, NtStatusError, RemoteProtocolError, SmbError, error_from_status
 from engine.proto.inflight import Reply, Request
-from engine.proto.leases import Claim, LeaseKind
+from engine.proto.lease_grants import LeaseKind
+from engine.proto.leases import Claim
 from engine.proto.statistics import Statistics
 from engine.wire.constants import (
     SHARE_ALL,

@@ -7,20 +7,19 @@ out of order, servers that do not count epochs) the lower state wins: that costs
 
 from __future__ import annotations
 
-import enum
 import itertools
 import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 
 from engine.errors import RemoteProtocolError
 from engine.proto.inflight import Request
-from engine.proto.negotiation import Negotiated
+from engine.proto.lease_grants import GrantContext, LeaseKind, only_grant_untrusted
 from engine.wire import create_contexts
-from engine.wire.constants import Dialect, LeaseBreakFlags, LeaseFlags, LeaseState, OplockLevel
+from engine.wire.constants import LeaseBreakFlags, LeaseFlags, LeaseState, OplockLevel
 from engine.wire.create import CreateResponse
 from engine.wire.create_contexts import CreateContext, LeaseV2
 from engine.wire.notify import LeaseBreakAcknowledgement, LeaseBreakNotification, OplockBreak
@@ -50,26 +49,6 @@ _VOUCHED_BY_LEVEL: Final = {
 _MAX_EARLY: Final = 256
 """Oplock breaks of unknown handles that are kept while CREATEs are in flight: more than there can be
 of those on a dialect whose requests cost one credit each, unless the server makes handles up."""
-
-_GrantContext: TypeAlias = create_contexts.Lease | LeaseV2
-
-
-class LeaseKind(enum.Enum):
-    """What the connection's dialect and server offer."""
-
-    NONE = enum.auto()
-    OPLOCK = enum.auto()
-    V1 = enum.auto()
-    V2 = enum.auto()
-
-
-def lease_kind(negotiated: Negotiated) -> LeaseKind:
-    """What can be asked for on a connection ([MS-SMB2] 3.2.4.3.8)."""
-    if negotiated.dialect is Dialect.SMB_2_0_2:
-        return LeaseKind.OPLOCK
-    if not negotiated.leasing:
-        return LeaseKind.NONE
-    return LeaseKind.V2 if negotiated.dialect >= Dialect.SMB_3_0 else LeaseKind.V1
 
 
 def _is_newer(epoch: int, than: int) -> bool:
@@ -101,7 +80,9 @@ class LeaseRecord:
         self._epoch = 0
         self._newest_claim = 0
         self._owed: int | None = None
-        """The state that an acknowledgement is due for."""
+        """The state that an acknowledgement is due for. **Invariant:** until the server has answered it,
+        `state` is not above that: it might take it for the answer to a later break."""
+        self._unanswered: list[int] = []
         self._owed_levels: dict[FileId, int] = {}
 
     def tell_owner(self) -> None:
@@ -117,10 +98,16 @@ class LeaseRecord:
         """The acknowledgement to send next, which then is not due any more; None if there is none."""
         if self._owed is not None:
             state, self._owed = self._owed, None
+            self._unanswered.append(state)
             return LeaseBreakAcknowledgement(self.key, state)
         if self._owed_levels:
             return OplockBreak(*self._owed_levels.popitem())
         return None
+
+    def answered(self, request: Request) -> None:
+        """The server took or refused an acknowledgement."""
+        if isinstance(request, LeaseBreakAcknowledgement):
+            self._unanswered.remove(request.lease_state)
 
     def asked_for_changes(self) -> tuple[int, Sequence[CreateContext]]:
         """Oplock level and contexts of a CREATE by path that is not to break this lease."""
@@ -135,7 +122,7 @@ class LeaseRecord:
             return (_LEVEL_II if self._levels or self.claims else _BATCH), ()
         return _LEASED, (self._context(_ALL),)
 
-    def _context(self, state: int) -> _GrantContext:
+    def _context(self, state: int) -> GrantContext:
         if self._table.kind is LeaseKind.V1:
             return create_contexts.Lease(self.key, state)
         # A lease that the server has forgotten is granted anew with epochs that follow this one.
@@ -149,13 +136,14 @@ class LeaseRecord:
         self.state = state
         return lost
 
-    def take_grant(self, claim: Claim, grant: _GrantContext) -> None:
+    def take_grant(self, claim: Claim, grant: GrantContext) -> None:
         """A CREATE was answered with this context ([MS-SMB2] 3.2.5.7)."""
         state, was_missed = self._believable(claim, grant)
         epoch = grant.epoch if isinstance(grant, LeaseV2) else 0
         if not self._is_known:
             self._is_known = True
-            self._epoch = claim.newest(epoch)
+            # Not that of a break seen before, if newer: that may have been of an earlier life of the lease.
+            self._epoch = epoch
         elif isinstance(grant, LeaseV2):
             if epoch == self._epoch:
                 state &= self.state
@@ -170,25 +158,30 @@ class LeaseRecord:
         if self._take_state(state) or was_missed:
             self.tell_owner()
 
-    def _believable(self, claim: Claim, grant: _GrantContext) -> tuple[int, bool]:
+    def _believable(self, claim: Claim, grant: GrantContext) -> tuple[int, bool]:
         """What of a grant is not taken back by now, and whether a break of it got lost."""
         state = grant.lease_state & claim.limit(grant)
-        if not (self._owed is not None or grant.lease_flags & _BREAK_IN_PROGRESS):
+        for acknowledged in self._unanswered:
+            state &= acknowledged
+        if self._owed is not None:
+            state &= self._owed
+        if not grant.lease_flags & _BREAK_IN_PROGRESS:
             return state, False
         # The server tells the state from before the break, until the break is acknowledged.
         if self._is_known:
             return state & self.state, False
         if claim.is_broken:
-            return grant.lease_state & claim.ceiling, False
+            return state & claim.ceiling, False
         # The break was for a CREATE that was given up, and nobody acknowledged it.
-        return 0, self._owed is None
+        return 0, True
 
     def take_break(self, notification: LeaseBreakNotification) -> None:
         """[MS-SMB2] 3.2.5.19.2."""
         new_state, epoch = notification.new_lease_state & _ALL, notification.new_epoch
         lost = self.state & ~new_state
         if self._table.kind is LeaseKind.V2 and self._is_known:
-            if not _is_newer(epoch, self._epoch) and (epoch != self._epoch or not lost):
+            # One of the same epoch comes from a server that does not count, or comes twice: no harm.
+            if _is_newer(self._epoch, epoch):
                 log.debug("a break of epoch %d came late: ours is %d", epoch, self._epoch)
                 return
             self._epoch = epoch
@@ -216,9 +209,10 @@ class LeaseRecord:
         self._levels[file_id] = level
         lost = self._add_up()
         # Nobody waits for level II to go ([MS-SMB2] 3.3.4.6).
-        if held > _LEVEL_II:
+        acknowledge = held > _LEVEL_II or file_id in self._owed_levels
+        if acknowledge:
             self._owed_levels[file_id] = level
-        if lost or held > _LEVEL_II:
+        if lost or acknowledge:
             self.tell_owner()
 
     def _add_up(self) -> int:
@@ -294,11 +288,7 @@ class Claim:
             self.broken_at = epoch
         self.is_broken = True
 
-    def newest(self, epoch: int) -> int:
-        """The newer one of a grant's epoch and that of the last break."""
-        return self.broken_at if self.is_broken and not _is_newer(epoch, self.broken_at) else epoch
-
-    def limit(self, grant: _GrantContext) -> int:
+    def limit(self, grant: GrantContext) -> int:
         """What the breaks so far leave of `grant`: all of it if that is newer than they are."""
         if self.is_broken and isinstance(grant, LeaseV2) and _is_newer(grant.epoch, self.broken_at):
             return _ALL
@@ -357,7 +347,7 @@ class LeaseTable:
         file_id, level = response.file_id, response.oplock_level
         grant = None
         if self.kind is not LeaseKind.OPLOCK:
-            grant = _only_grant(response, lease.key, self.kind)
+            grant = only_grant_untrusted(response, lease.key, self.kind)
             level = _LEASED if grant is not None and level == _LEASED else _NO_OPLOCK
         if level != _LEASED and level not in _VOUCHED_BY_LEVEL:
             return False
@@ -407,16 +397,3 @@ class LeaseTable:
         self._early.clear()
         for lease in leases:
             lease.lose(tell=tell)
-
-
-def _only_grant(response: CreateResponse, key: bytes, kind: LeaseKind) -> _GrantContext | None:
-    grants = [
-        context for context in response.contexts if isinstance(context, create_contexts.Lease | LeaseV2)
-    ]
-    if not grants:
-        return None
-    if len(grants) > 1 or grants[0].lease_key != key:
-        raise RemoteProtocolError("the server granted a lease under another key than it was asked for")
-    if isinstance(grants[0], LeaseV2) is not (kind is LeaseKind.V2):
-        raise RemoteProtocolError("the server granted a lease of another version than it was asked for")
-    return grants[0]

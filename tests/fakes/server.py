@@ -16,6 +16,7 @@ from typing import Final, TypedDict, Unpack
 import spnego
 import trio
 
+from engine import ntstatus
 from engine.crypto.sealing import Cipher
 from engine.crypto.signing import Signer, SigningAlgorithm
 from engine.wire.constants import (
@@ -27,6 +28,7 @@ from engine.wire.constants import (
     SecurityMode,
     ShareType,
 )
+from engine.wire.create import CreateRequest, CreateResponse
 from engine.wire.header import Header
 from engine.wire.ioctl import ValidateNegotiateInfoRequest, ValidateNegotiateInfoResponse
 from engine.wire.negotiate import (
@@ -37,6 +39,8 @@ from engine.wire.negotiate import (
     PreauthIntegrityCapabilities,
     SigningCapabilities,
 )
+from engine.wire.notify import LeaseBreakAcknowledgement, OplockBreak
+from tests.fakes.server_controls import Refused
 from tests.fakes.server_peer import Peer, Reply
 from tests.fakes.server_tree import MemoryTree
 
@@ -189,6 +193,15 @@ class FakeServer:
     def log_on_token(self, token: bytes) -> bytes:
         """What a SESSION_SETUP reply carries."""
         return token
+
+    def created(self, request: CreateRequest, response: CreateResponse) -> None:
+        """A CREATE succeeds: add to `response` what it grants."""
+
+    def acknowledge(
+        self, request: LeaseBreakAcknowledgement | OplockBreak
+    ) -> LeaseBreakAcknowledgement | OplockBreak:
+        """The answer to the acknowledgement of a break; raises `Refused`: nothing was granted."""
+        raise Refused(ntstatus.STATUS_UNSUCCESSFUL)
 
     def grant(self, peer: Peer, reply: Reply) -> int:
         """Credits for `reply`: as asked for, as long as the client's total stays within `total_credits`."""

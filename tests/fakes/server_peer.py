@@ -36,6 +36,11 @@ from engine.wire.io import (
 )
 from engine.wire.ioctl import FsctlCode
 from engine.wire.negotiate import NegotiateRequest
+from engine.wire.notify import (
+    LeaseBreakAcknowledgement,
+    OplockBreak,
+    decode_break_acknowledgement_untrusted,
+)
 from engine.wire.primitives import FILE_ID_RELATED, FileId, align8
 from engine.wire.query import (
     QueryDirectoryRequest,
@@ -70,6 +75,14 @@ class _Decodable(Protocol):
         """Decode a whole message."""
 
 
+class _Acknowledgement:
+    """Of an oplock's break or of a lease's."""
+
+    @staticmethod
+    def decode_untrusted(message: memoryview, /) -> Request:
+        return decode_break_acknowledgement_untrusted(message)
+
+
 _REQUESTS: Final[dict[int, _Decodable]] = {
     Command.NEGOTIATE: NegotiateRequest,
     Command.SESSION_SETUP: SessionSetupRequest,
@@ -87,6 +100,7 @@ _REQUESTS: Final[dict[int, _Decodable]] = {
     Command.QUERY_DIRECTORY: QueryDirectoryRequest,
     Command.QUERY_INFO: QueryInfoRequest,
     Command.SET_INFO: SetInfoRequest,
+    Command.OPLOCK_BREAK: _Acknowledgement,
 }
 
 
@@ -309,7 +323,10 @@ class Peer:
             case CreateRequest():
                 created = tree.create(request)
                 self._current = created.file_id
+                self.server.created(request, created)
                 return created
+            case LeaseBreakAcknowledgement() | OplockBreak():
+                return self.server.acknowledge(request)
             case CloseRequest():
                 return tree.close(replace(request, file_id=self._file(request.file_id)))
             case FlushRequest():
