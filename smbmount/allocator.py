@@ -1,9 +1,16 @@
-"""Keep freed megabytes: without this glibc gives them back at once, and fetching them anew is slow."""
+"""Keep freed megabytes while data moves, give them back when it rests.
+
+Without the first glibc gives them back at once, and fetching them anew is slow; without the second a mount
+that once streamed a file would hold them for ever.
+"""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Final
+
+import trio
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
@@ -20,3 +27,36 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, KEPT)) and bool(mallopt(_M_TRIM_THRESHOLD, KEPT))
+
+
+REST_SECONDS: Final = 10.0
+"""How long little has to move before memory is given back: programs that read file after file pause less."""
+_LITTLE: Final = 1 << 20
+"""Bytes within that time which need none of it."""
+
+
+def give_freed_memory_back() -> None:
+    """Have the C library give all free memory to the system; does nothing where it is not glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+async def rest(moved: Callable[[], int], *release: Callable[[], None]) -> None:
+    """Each time that data has moved and then rests, call `release` and give free memory back; never returns.
+
+    `moved()` is the bytes that have moved so far.
+    """
+    before = moved()
+    resting = True
+    while True:
+        await trio.sleep(REST_SECONDS)
+        now = moved()
+        if now - before > _LITTLE:
+            resting = False
+        elif not resting:
+            resting = True
+            for each in release:
+                each()
+            give_freed_memory_back()
+        before = now

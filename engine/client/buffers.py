@@ -49,6 +49,15 @@ class BufferPool:
             self._kept += rounded
         return memoryview(buffer)
 
+    def release(self) -> None:
+        """Give the memory of all unused buffers back."""
+        for _ in range(len(self._buffers)):
+            buffer = self._buffers.popleft()
+            if getrefcount(buffer) == _ONLY_THE_POOLS - 1:
+                self._kept -= len(buffer)
+            else:
+                self._buffers.append(buffer)
+
     def _make_room(self, size: int) -> bool:
         """Drop unused buffers, of other sizes then, until `size` bytes more may be kept."""
         for _ in range(len(self._buffers)):

@@ -108,6 +108,15 @@ class Connection:
         return self._machine.snapshot()
 
     @property
+    def upload(self) -> tuple[int, int]:
+        """Bytes that were to be sent so far, and how many of them have arrived at the server's end."""
+        return self._transport.upload
+
+    def release_buffers(self) -> None:
+        """Let go of the receive buffers that nobody uses."""
+        self._transport.release_buffers()
+
+    @property
     def remote_address(self) -> str:
         """The server's IP address."""
         return self._transport.remote_address

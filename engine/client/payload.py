@@ -121,21 +121,29 @@ async def _write_piece(
 async def _pipelined(
     spans: list[tuple[int, int]], work: Callable[[int, int], Awaitable[tuple[int, int]]]
 ) -> list[tuple[int, int]]:
-    """Run `work` for every span, `_IN_FLIGHT` at once; the first span's error is raised, none is lost."""
+    """Run `work` for every span, `_IN_FLIGHT` at once; the error of the first span that failed is raised.
+
+    After an error none is begun, and those under way are waited for: a cancelled WRITE may still take effect,
+    and then undo one that is sent after this returned.
+    """
     results: list[tuple[int, int] | SmbError | None] = [None] * len(spans)
     pending = iter(range(len(spans)))
+    failed = False
 
-    async def worker(nursery: trio.Nursery) -> None:
+    async def worker() -> None:
+        nonlocal failed
         for index in pending:
             try:
                 results[index] = await work(*spans[index])
             except SmbError as error:
                 results[index] = error
-                nursery.cancel_scope.cancel()
+                failed = True
+            if failed:
+                return
 
     async with trio.open_nursery() as nursery:
         for _ in range(min(_IN_FLIGHT, len(spans))):
-            nursery.start_soon(worker, nursery)
+            nursery.start_soon(worker)
     done: list[tuple[int, int]] = []
     for result in results:
         if isinstance(result, SmbError):

@@ -136,6 +136,17 @@ class Share:
             max_transact=negotiated.max_transact,
         )
 
+    def upload(self) -> tuple[int, int]:
+        """Bytes that were to be sent over its connection so far, and how many arrived at the server's end.
+
+        That a large WRITE makes progress on a slow link shows nowhere else.
+        """
+        return self._tree.connection.upload
+
+    def release_buffers(self) -> None:
+        """Let go of the memory that is kept for large replies: for a time when none are expected."""
+        self._tree.connection.release_buffers()
+
     def statistics(self) -> Statistics:
         """Requests, round trips, bytes, credits and times of the connection so far."""
         return self._tree.connection.statistics()

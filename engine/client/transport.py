@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
+import struct
+import termios
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -33,6 +36,10 @@ kernel, whose next request would wait for it: writing a file took a fifth longer
 
 _TAG_ROOM: Final = 16
 """Behind each frame, for the decryption to put the authentication tag behind its ciphertext."""
+
+_UPLOAD: Final = 16 * 1024
+"""Bytes that have to arrive at the server's end to be a sign of life. An ECHO is less: the system there takes
+it also if the server hangs, but no more than its buffers hold from us if the server does not read on."""
 
 FRAME_LIMIT_UNNEGOTIATED: Final = 64 * 1024
 """No server says more than this before it has told its limits."""
@@ -92,9 +99,12 @@ class Transport:
         self._staging = memoryview(bytearray(_STAGING))
         self._start = 0
         self._end = 0
+        self._emptied = True
         self._closed = False
-        self.last_heard = trio.current_time()
-        """When the last byte came; less than a whole frame is a sign of life, too."""
+        self._last_heard = trio.current_time()
+        self._handed = 0
+        self._sent = 0
+        self._arrived = 0
         self.frame_limit = FRAME_LIMIT_UNNEGOTIATED
         """Bytes that a frame may have; a longer one ends the connection before anything is allocated."""
 
@@ -104,6 +114,7 @@ class Transport:
             raise TransportError("the connection is closed", errno=errno.EIO)
         length = sum(map(len, buffers))
         vector: list[Buffer] = [length.to_bytes(4, "big"), *buffers]
+        self._handed += 4 + length
         if self._queue:
             self._queue.extend(vector)
             return
@@ -136,6 +147,7 @@ class Transport:
             except OSError as error:
                 raise _lost(error) from error
             left -= sent
+            self._sent += sent
             while queue and sent >= len(queue[0]):
                 sent -= len(queue.popleft())
             if sent:
@@ -175,6 +187,9 @@ class Transport:
             self._staging[:left] = bytes(self._staging[self._start : self._end])
             self._start = 0
             self._end = left
+        if self._emptied:
+            # A system call to learn that there is nothing costs as much as one that brings something.
+            await trio.lowlevel.wait_readable(self._sock)
         self._end += await self._receive_into(self._staging[left:])
 
     async def _receive_into(self, view: memoryview) -> int:
@@ -188,8 +203,35 @@ class Transport:
                 raise _lost(error) from error
             if not received:
                 raise TransportError("the server closed the connection", errno=errno.EHOSTDOWN)
-            self.last_heard = trio.current_time()
+            self._last_heard = trio.current_time()
+            self._emptied = received < len(view)
             return received
+
+    @property
+    def last_heard(self) -> float:
+        """When, in trio's clock, there was a sign of life: bytes came, less than a frame too, or data arrived
+        at the server's end since the last look at this."""
+        arrived = self._sent - self._unacknowledged()
+        if arrived - self._arrived >= _UPLOAD:
+            self._arrived = arrived
+            self._last_heard = trio.current_time()
+        return self._last_heard
+
+    @property
+    def upload(self) -> tuple[int, int]:
+        """Bytes that were to be sent so far, and how many of them have arrived at the server's end."""
+        return self._handed, self._sent - self._unacknowledged()
+
+    def _unacknowledged(self) -> int:
+        """Bytes in the socket that the peer's TCP has not confirmed: SIOCOUTQ, tcp(7)."""
+        if self._closed:
+            return 0
+        (count,) = struct.unpack("i", fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))
+        return int(count)
+
+    def release_buffers(self) -> None:
+        """Let go of the receive buffers that nobody uses; the next large frames need new ones."""
+        self._pool.release()
 
     def close(self) -> None:
         """Close the socket; tasks that wait on it get `trio.ClosedResourceError`."""

@@ -30,8 +30,8 @@ from smbmount.vfs.inodes import Dentry, Inode, InodeTable
 from smbmount.vfs.kernel import KernelCache
 from smbmount.vfs.leases import Leases
 from smbmount.vfs.names import NameMap
-from smbmount.vfs.readahead import ReadBudget
 from smbmount.vfs.remote import RemoteShare
+from smbmount.vfs.streams import ReadBudget
 from smbmount.vfs.symlinks import FILE_SIZE, decode_untrusted
 from smbmount.vfs.writebehind import WriteBudget
 

@@ -282,16 +282,18 @@ class Files:
         core = self._core
         access = _access(flags)
         readable, writable = bool(access & Access.READ_DATA), bool(access & Access.WRITE_DATA)
+        direct = self._writes_through or bool(flags & os.O_DIRECT)
         readahead = None
-        if readable and not self._writes_through:
+        if readable and not direct:
             readahead = ReadAhead(file, core.read_budget, core.spawn, chunk=self._read_chunk)
         handle = FileHandle(
             inode,
             file,
             writable=writable,
             append=bool(flags & os.O_APPEND),
+            direct=direct,
             readahead=readahead,
-            content=content,
+            content=None if direct else content,
         )
         # Who only writes has no use for cached pages: without them the kernel saves a copy, and the question
         # for security.capability that it asks before each cached write.
@@ -339,7 +341,8 @@ class Files:
             raise PosixError(errno.EBADF)
         if handle.append and not inode.is_dirty and not inode.is_fresh(self._core.now()):
             await self._core.refresh(inode)
-        if self._writes_through:
+        if handle.direct:
+            await self._drain(inode)
             offset = inode.stat.size if handle.append else offset
             self._wrote(handle, offset + len(data))
             try:
@@ -372,6 +375,7 @@ class Files:
             core.spawn,
             chunk=self._write_chunk,
             on_settled=on_settled,
+            upload=core.share.upload,
         )
 
     def _wrote(self, handle: FileHandle, end: int) -> None:

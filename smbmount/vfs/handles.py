@@ -24,7 +24,18 @@ class FileHandle:
     Invariant: it stands in `inode.handles` from the open until its data is drained at release.
     """
 
-    __slots__ = ("_error", "append", "content", "file", "inode", "number", "readahead", "writable", "wrote")
+    __slots__ = (
+        "_error",
+        "append",
+        "content",
+        "direct",
+        "file",
+        "inode",
+        "number",
+        "readahead",
+        "writable",
+        "wrote",
+    )
 
     def __init__(
         self,
@@ -33,6 +44,7 @@ class FileHandle:
         *,
         writable: bool,
         append: bool,
+        direct: bool,
         readahead: ReadAhead | None,
         content: memoryview | None = None,
     ) -> None:
@@ -41,6 +53,8 @@ class FileHandle:
         self.file = file
         self.writable = writable
         self.append = append
+        self.direct = direct
+        """Whether the server answers each write itself."""
         self.readahead = readahead
         self.content = content
         self.wrote = False

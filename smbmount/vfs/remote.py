@@ -87,6 +87,9 @@ class RemoteShare(Protocol):
     def supports_file_ids(self) -> bool:
         """Whether file ids identify files."""
 
+    def upload(self) -> tuple[int, int]:
+        """Bytes that were to be sent so far, and how many of them have arrived."""
+
     @property
     def supports_leases(self) -> bool:
         """Whether the server can vouch for files."""

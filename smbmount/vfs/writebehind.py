@@ -19,31 +19,42 @@ from typing import Final, Protocol
 
 import trio
 
-from engine import SmbError
+from engine import Buffer, SmbError
 from smbmount.vfs.errors import PosixError
-from smbmount.vfs.remote import RemoteFile
 from smbmount.vfs.signals import Signal
+from smbmount.vfs.writewindow import WriteWindow
 
 log = logging.getLogger(__name__)
 
 CHUNK: Final = 1 << 20
 """Bytes per WRITE: what one kernel request carries at most, so big writes travel uncopied."""
-MAX_IN_FLIGHT: Final = 16
-"""WRITEs in flight per file: 16 MiB fill 10 Gbit/s at 10 ms."""
-FILE_LIMIT: Final = 16 << 20
-"""Bytes that one file may have unwritten: all its requests in flight."""
+FILE_LIMIT: Final = 32 << 20
+"""Bytes that one file may have unwritten: the largest window."""
+USUAL_FILE_LIMIT: Final = 16 << 20
+"""The same as long as the window is at most half of that: more only makes close and fsync wait longer."""
 MOUNT_LIMIT: Final = 64 << 20
-"""Bytes that the whole mount may have unwritten: four files at full speed, and memory stays bounded."""
+"""Bytes that the whole mount may have unwritten: memory stays bounded."""
+LEAST_COST: Final = 64 << 10
+"""What a small WRITE counts in the window: the server's work is not in the bytes alone."""
+PROGRESS_EVERY: Final = 1.0
+"""Seconds between looks at a slow upload: a WRITE of which more and more arrives is progress, too."""
 DWELL: Final = 0.25
 """Seconds that an unfinished extent waits for its continuation: unnoticed by a person who looks
 from elsewhere, long enough to gather a program's small writes."""
+
+
+class Target(Protocol):
+    """What is written to: the part of a `RemoteFile` that this module uses."""
+
+    async def write_at(self, offset: int, data: Buffer) -> int:
+        """Write all of it."""
 
 
 class Writer(Protocol):
     """The open file that wrote; it keeps the error until it is reported."""
 
     @property
-    def file(self) -> RemoteFile:
+    def file(self) -> Target:
         """Where the data goes."""
 
     def fail(self, error: SmbError | OSError) -> None:
@@ -53,7 +64,7 @@ class Writer(Protocol):
 class Extent:
     """Contiguous bytes of one writer, as the parts that the kernel sent."""
 
-    __slots__ = ("length", "offset", "parts", "sealed", "serial", "writer")
+    __slots__ = ("length", "offset", "parts", "sealed", "sent_at", "serial", "writer")
 
     def __init__(self, writer: Writer, offset: int, data: bytes, serial: int) -> None:
         self.writer = writer
@@ -62,6 +73,12 @@ class Extent:
         self.parts = [data]
         self.serial = serial
         self.sealed = False
+        self.sent_at = 0.0
+
+    @property
+    def cost(self) -> int:
+        """What it takes of the window."""
+        return max(self.length, LEAST_COST)
 
     @property
     def end(self) -> int:
@@ -74,12 +91,16 @@ class Extent:
 
 
 class WriteBudget:
-    """The unwritten bytes of the whole mount, and what wakes those who wait for them."""
+    """The unwritten bytes of the whole mount, what wakes those who wait for them, and the link's window."""
 
     def __init__(self, limit: int = MOUNT_LIMIT) -> None:
         self.limit = limit
         self.used = 0
+        self.sent = 0
+        """WRITEs so far."""
+        self._watching = False
         self.changed = Signal()
+        self.window = WriteWindow()
         self.active: set[WriteBehind] = set()
 
     def push_all(self) -> None:
@@ -87,12 +108,37 @@ class WriteBudget:
         for writes in tuple(self.active):
             writes.push()
 
+    def watch(self, spawn: Callable[..., object], upload: Callable[[], tuple[int, int]]) -> None:
+        """As long as anything is unwritten: that more of a WRITE has arrived is progress for who waits."""
+        if not self._watching:
+            self._watching = True
+            spawn(self._watch, upload)
+
+    async def _watch(self, upload: Callable[[], tuple[int, int]]) -> None:
+        goal = arrived = sent = 0
+        sent_lately = False
+        try:
+            while self.used:
+                before = arrived
+                handed, arrived = upload()
+                # Behind the last WRITE come requests of others, whose progress is none of ours.
+                if before < min(arrived, goal):
+                    self.changed.fire()
+                # A look later too: what was just sent may still have waited for credits.
+                if sent != self.sent or sent_lately:
+                    goal = handed
+                sent, sent_lately = self.sent, sent != self.sent
+                await trio.sleep(PROGRESS_EVERY)
+        finally:
+            self._watching = False
+
 
 class WriteBehind:
     """The unwritten data of one inode.
 
     `spawn(task, *args)` starts a task that outlives the caller; `chunk` is the bytes per WRITE;
-    `on_settled(failed)` is called for each extent that was answered, as it stops being dirty.
+    `on_settled(failed)` is called for each extent that was answered, as it stops being dirty; `upload` is the
+    share's.
     """
 
     def __init__(
@@ -102,15 +148,16 @@ class WriteBehind:
         *,
         chunk: int,
         on_settled: Callable[[bool], None],
-        file_limit: int = FILE_LIMIT,
+        upload: Callable[[], tuple[int, int]],
     ) -> None:
         self._budget = budget
         self._spawn = spawn
         self._chunk = min(chunk, CHUNK)
         self._on_settled = on_settled
-        self._file_limit = file_limit
+        self._upload = upload
         self._queue: deque[Extent] = deque()
         self._in_flight: list[Extent] = []
+        self._window_used = 0
         self._serial = 0
         self._dwelling = False
         self.dirty = 0
@@ -123,15 +170,19 @@ class WriteBehind:
         await self._budget.changed.wait_until(lambda: self._has_room(length))
 
     def _has_room(self, length: int) -> bool:
-        if self.dirty and self.dirty + length > self._file_limit:
+        if self.dirty and self.dirty + length > self._limit():
             return False
         return not self._budget.used or self._budget.used + length <= self._budget.limit
+
+    def _limit(self) -> int:
+        return min(max(2 * self._budget.window.size, USUAL_FILE_LIMIT), FILE_LIMIT)
 
     def add(self, writer: Writer, offset: int, data: bytes) -> None:
         """Take over data to be written; the caller has waited for room in the same step."""
         self.dirty += len(data)
         self._budget.used += len(data)
         self._budget.active.add(self)
+        self._budget.watch(self._spawn, self._upload)
         tail = self._queue[-1] if self._queue else None
         if (
             tail is not None
@@ -178,11 +229,18 @@ class WriteBehind:
         return min(serials, default=self._serial + 1)
 
     def _pump(self) -> None:
-        while self._queue and len(self._in_flight) < MAX_IN_FLIGHT:
+        window = self._budget.window
+        while self._queue:
             extent = self._queue[0]
             if not extent.sealed or any(extent.overlaps(other) for other in self._in_flight):
                 return
+            if self._in_flight and self._window_used + extent.cost > window.size:
+                window.limits()
+                return
             self._in_flight.append(self._queue.popleft())
+            self._window_used += extent.cost
+            extent.sent_at = trio.current_time()
+            self._budget.sent += 1
             self._spawn(self._send, extent)
 
     async def _send(self, extent: Extent) -> None:
@@ -201,7 +259,11 @@ class WriteBehind:
     def _settle(self, extent: Extent, error: SmbError | OSError | None) -> None:
         if error is not None:
             extent.writer.fail(error)
+        elif 2 * extent.length > self._chunk:
+            # Smaller ones are quicker, and would make the large ones look late.
+            self._budget.window.answered(extent.length, extent.sent_at, trio.current_time())
         self._in_flight.remove(extent)
+        self._window_used -= extent.cost
         self._on_settled(error is not None)
         self.dirty -= extent.length
         self._budget.used -= extent.length

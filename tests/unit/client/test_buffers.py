@@ -45,6 +45,19 @@ def test_a_released_view_gives_its_buffer_back() -> None:
     assert marked(pool.allocate(LARGE))
 
 
+def test_unused_buffers_are_released_and_used_ones_are_kept() -> None:
+    pool = BufferPool()
+    used, unused = pool.allocate(LARGE), pool.allocate(LARGE)
+    used[:4] = unused[:4] = b"mark"
+    del unused
+    pool.release()
+    assert not marked(pool.allocate(LARGE)), "the unused one is gone"
+    assert marked(used)
+    pool.release()
+    del used
+    assert marked(pool.allocate(LARGE)), "the used one has come back"
+
+
 def test_nearly_the_same_size_shares_buffers() -> None:
     pool = BufferPool()
     pool.allocate(LARGE)[:4] = b"mark"

@@ -53,6 +53,51 @@ async def drain(other: trio.socket.SocketType, size: int) -> bytes:
     return bytes(found)
 
 
+async def tcp_pair(nursery: trio.Nursery) -> tuple[Transport, trio.SocketStream]:
+    """A transport over TCP, and the other end."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    transport = await open_transport("127.0.0.1", listener.socket.getsockname()[1], BufferPool())
+    other = await listener.accept()
+    await listener.aclose()
+    nursery.start_soon(transport.run_writer)
+    return transport, other
+
+
+def test_what_arrives_at_the_server_is_a_sign_of_life() -> None:
+    clock = MockClock()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            transport, other = await tcp_pair(nursery)
+            began = transport.last_heard
+            size = 32 << 20
+            transport.send([bytes(size)])
+            await wait_all_tasks_blocked(0.01)
+            clock.jump(10)
+            handed, arrived = transport.upload
+            assert handed == size + 4
+            assert 0 < arrived < handed
+            assert transport.last_heard == began + 10
+            clock.jump(10)
+            assert transport.last_heard == began + 10, "nothing arrived meanwhile"
+            left = handed
+            while left:
+                left -= len(await other.receive_some(1 << 20))
+            while transport.upload != (handed, handed):
+                await trio.lowlevel.checkpoint()
+            assert transport.last_heard == began + 20
+            transport.send([bytes(72)])
+            clock.jump(10)
+            while transport.upload[1] < handed + 76:
+                await trio.lowlevel.checkpoint()
+            assert transport.last_heard == began + 20, "what an ECHO takes is none"
+            nursery.cancel_scope.cancel()
+            transport.close()
+            await other.aclose()
+
+    trio.run(main, clock=clock)
+
+
 def test_frames_that_the_socket_does_not_take_at_once_are_sent_in_parts() -> None:
     async def main() -> None:
         sent = [[bytes([number]) * 70, bytes([number + 100]) * 50_000, b"", b"end"] for number in range(30)]

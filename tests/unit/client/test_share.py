@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 import engine
 from engine import ntstatus
@@ -15,7 +16,7 @@ from engine.wire.create import CloseRequest, CloseResponse, CreateRequest
 from engine.wire.io import ReadResponse, WriteResponse
 from engine.wire.primitives import FILE_ID_RELATED
 from tests.fakes.server import FakeServer
-from tests.fakes.server_behaviours import AnswersWith, GrantsFewCredits
+from tests.fakes.server_behaviours import AnswersWith, GrantsFewCredits, KeepsWaiting
 from tests.fakes.server_controls import CopyLimits
 from tests.unit.client.support import connected, settled
 
@@ -172,6 +173,34 @@ def test_the_error_of_a_pipelined_write_is_raised_as_it_is() -> None:
         async with await share.open("a", access=READ_WRITE, disposition=CREATE) as file:
             with pytest.raises(engine.NoSpace, match="write a"):
                 await file.write_at(0, bytes(1 << 20))
+
+    run(server, test)
+
+
+def test_a_write_ends_with_an_error_only_when_no_piece_of_it_is_under_way() -> None:
+    server = KeepsWaiting(Command.WRITE, max_size=65536)
+
+    async def test(share: engine.Share) -> None:
+        async with await share.open("a", access=READ_WRITE, disposition=CREATE) as file:
+            ended = trio.Event()
+
+            async def write() -> None:
+                with pytest.raises(engine.NoSpace):
+                    await file.write_at(0, bytes(1 << 20 | 1))
+                ended.set()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(write)
+                await server.until(lambda: len(server.held) == 16)
+                peer, replies = server.held.pop(3)
+                replies[0].fail(ntstatus.STATUS_DISK_FULL)
+                await server.send(peer, replies)
+                await wait_all_tasks_blocked()
+                assert not ended.is_set()
+                assert server.cancels == []
+                await server.release()
+            assert server.received.count(Command.WRITE) == 16
+            assert server.cancels == []
 
     run(server, test)
 

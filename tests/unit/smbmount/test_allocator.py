@@ -5,9 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import trio
+from trio.testing import MockClock
+
+from smbmount.allocator import REST_SECONDS, rest
+
 _CHURN = """
 import resource, sys
-from smbmount.allocator import keep_freed_memory
+import trio
+from trio.testing import MockClock
+
+from smbmount.allocator import REST_SECONDS, keep_freed_memory, rest
 
 def faults(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -32,3 +40,28 @@ def _faults(how: str) -> int:
 
 def test_memory_that_is_used_again_causes_no_page_faults() -> None:
     assert _faults("keep") < 500 < _faults("default")
+
+
+def test_memory_is_given_back_once_after_data_moved_and_rested() -> None:
+    released: list[float] = []
+    moved = 0
+
+    async def main() -> None:
+        nonlocal moved
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rest, lambda: moved, lambda: released.append(trio.current_time() - began))
+            await trio.sleep(10 * REST_SECONDS)
+            assert released == [], "nothing has moved"
+            for _ in range(30):
+                await trio.sleep(REST_SECONDS / 10)
+                moved += 1 << 20
+            assert released == [], "data moves all the time"
+            await trio.sleep(2 * REST_SECONDS)
+            assert len(released) == 1
+            await trio.sleep(10 * REST_SECONDS)
+            assert len(released) == 1
+            nursery.cancel_scope.cancel()
+
+    clock = MockClock(autojump_threshold=0)
+    began = clock.current_time()
+    trio.run(main, clock=clock)

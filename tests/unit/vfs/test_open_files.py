@@ -421,6 +421,41 @@ async def test_cache_none_reads_and_writes_through() -> None:
 
 
 @virtual_time
+async def test_an_o_direct_open_reads_and_writes_through() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", bytes(1 << 20))
+        handle = await open_file(fs, "a", os.O_RDWR | os.O_DIRECT)
+        share.calls.clear()
+        for offset in range(0, 64 << 10, 4096):
+            await fs.files.read(handle, offset, 4096)
+        assert [call.arguments[1:] for call in share.calls] == [
+            (offset, 4096) for offset in range(0, 64 << 10, 4096)
+        ]
+        await fs.files.write(handle, 0, b"data")
+        assert bytes(share.find("a").data[:4]) == b"data"
+        share.fail_next("write_at", ntstatus.STATUS_DISK_FULL)
+        with refused(errno.ENOSPC):
+            await fs.files.write(handle, 4, b"more")
+        await fs.files.flush(handle)
+
+
+@virtual_time
+async def test_an_o_direct_open_and_others_see_each_others_writes_in_order() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", bytes(100))
+        usual = await open_file(fs, "a")
+        direct = await open_file(fs, "a", os.O_RDWR | os.O_DIRECT)
+        assert bytes(await fs.files.read(usual, 0, 100)) == bytes(100)
+        await fs.files.write(usual, 0, b"1" * 60)
+        assert bytes(await fs.files.read(direct, 0, 100)) == b"1" * 60 + bytes(40)
+        await fs.files.write(usual, 10, b"2" * 20)
+        await fs.files.write(direct, 20, b"3" * 20)
+        expected = b"1" * 10 + b"2" * 10 + b"3" * 20 + b"1" * 20 + bytes(40)
+        assert bytes(share.find("a").data) == expected
+        assert bytes(await fs.files.read(usual, 0, 100)) == expected
+
+
+@virtual_time
 async def test_handles_that_do_not_exist_are_refused() -> None:
     async with mounted() as (share, fs):
         share.put("a")

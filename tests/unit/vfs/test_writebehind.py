@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from engine import Access, SmbError, ntstatus
 from smbmount.vfs.signals import postpone_deadline
-from smbmount.vfs.writebehind import DWELL, MAX_IN_FLIGHT, WriteBehind, WriteBudget
+from smbmount.vfs.writebehind import (
+    DWELL,
+    FILE_LIMIT,
+    LEAST_COST,
+    USUAL_FILE_LIMIT,
+    Target,
+    WriteBehind,
+    WriteBudget,
+)
+from smbmount.vfs.writewindow import MAX_WINDOW, MIN_WINDOW
+from tests.fakes.link import LinkedFile
 from tests.fakes.share import FakeFile, FakeShare
 from tests.unit.vfs.support import virtual_time
 
@@ -24,7 +34,7 @@ MIB = 1 << 20
 class FakeWriter:
     """An open file that only keeps its errors."""
 
-    def __init__(self, file: FakeFile) -> None:
+    def __init__(self, file: Target) -> None:
         self.file = file
         self.errors: list[SmbError | OSError] = []
 
@@ -47,7 +57,13 @@ class Bench:
         return FakeWriter(FakeFile(self.share, "f", self.node, Access.WRITE, existed=True))
 
     def new_writes(self, nursery: trio.Nursery, chunk: int = MIB) -> WriteBehind:
-        return WriteBehind(self.budget, nursery.start_soon, chunk=chunk, on_settled=self.count_failure)
+        return WriteBehind(
+            self.budget,
+            nursery.start_soon,
+            chunk=chunk,
+            on_settled=self.count_failure,
+            upload=self.share.upload,
+        )
 
     def count_failure(self, failed: bool) -> None:
         self.failures += failed
@@ -101,10 +117,22 @@ async def test_an_unfinished_extent_goes_out_by_itself() -> None:
 async def test_large_writes_go_out_at_once_and_many_together() -> None:
     async with bench() as b:
         with b.share.hold("write_at"):
-            for index in range(MAX_IN_FLIGHT):
+            for index in range(8):
                 await b.write(index * MIB, bytes(MIB))
             await trio.testing.wait_all_tasks_blocked()
-            assert b.share.in_flight == MAX_IN_FLIGHT
+            assert b.share.in_flight == MIN_WINDOW // MIB
+        await b.writes.drain()
+
+
+@virtual_time
+async def test_small_writes_here_and_there_are_many_in_flight() -> None:
+    async with bench() as b:
+        with b.share.hold("write_at"):
+            for index in range(100):
+                await b.write(index * 8 * KIB, bytes(4 * KIB))
+            b.writes.push()
+            await trio.testing.wait_all_tasks_blocked()
+            assert b.share.in_flight == MIN_WINDOW // LEAST_COST
         await b.writes.drain()
 
 
@@ -151,8 +179,84 @@ async def test_a_writer_waits_when_its_file_is_full() -> None:
             with trio.move_on_after(1) as scope:
                 await b.write(16 * MIB, bytes(MIB))
             assert scope.cancelled_caught
-            assert b.writes.dirty == 16 * MIB
+            assert b.writes.dirty == USUAL_FILE_LIMIT == 16 * MIB
         await b.write(16 * MIB, bytes(MIB))
+
+
+async def write_through(file: LinkedFile, total: int) -> tuple[float, list[float]]:
+    """Write 1 MiB at a time; bytes per second, and the window after each in MiB."""
+    start = trio.current_time()
+    windows = []
+    async with trio.open_nursery() as nursery:
+        budget = WriteBudget()
+        writes = WriteBehind(
+            budget, nursery.start_soon, chunk=MIB, on_settled=lambda failed: None, upload=lambda: (0, 0)
+        )
+        writer = FakeWriter(file)
+        data = bytes(MIB)
+        for offset in range(0, total, MIB):
+            await writes.wait_for_room(MIB)
+            writes.add(writer, offset, data)
+            assert writes.dirty <= FILE_LIMIT
+            windows.append(budget.window.size / MIB)
+        await writes.drain()
+        speed = total / (trio.current_time() - start)
+    return speed, windows
+
+
+@pytest.mark.parametrize(
+    ("delay", "rate", "fighting", "total", "reaches", "least", "most"),
+    [
+        pytest.param(0.0003, 1e9, 0.0, 256 * MIB, 0.95, 2, 4, id="beside-us"),
+        pytest.param(0.0003, 1e9, 1.0, 256 * MIB, 0.45, 2, 3, id="threads-that-fight"),
+        pytest.param(0.01, 1e9, 0.0, 512 * MIB, 0.9, 10, 24, id="quick-and-far"),
+        pytest.param(0.05, 1e9, 0.0, 1024 * MIB, 0.5, 32, 32, id="quick-and-very-far"),
+        pytest.param(0.01, 125e6, 0.0, 256 * MIB, 0.95, 2, 8, id="gigabit"),
+        pytest.param(0.02, 12.5e6, 0.0, 64 * MIB, 0.95, 2, 4, id="ordinary"),
+    ],
+)
+def test_the_window_follows_the_time_of_an_answer(
+    delay: float, rate: float, fighting: float, total: int, reaches: float, least: float, most: float
+) -> None:
+    @virtual_time
+    async def run() -> None:
+        file = LinkedFile(0, delay=delay, rate=rate, fighting=fighting)
+        speed, windows = await write_through(file, total)
+        assert speed > reaches * rate
+        settled = windows[len(windows) // 2 :]
+        assert least <= min(settled) <= max(settled) <= most
+
+    run()
+
+
+@virtual_time
+async def test_a_window_that_nobody_fills_does_not_grow() -> None:
+    file = LinkedFile(0, delay=0.01, rate=1e9)
+    async with trio.open_nursery() as nursery:
+        budget = WriteBudget()
+        writes = WriteBehind(
+            budget, nursery.start_soon, chunk=MIB, on_settled=lambda failed: None, upload=lambda: (0, 0)
+        )
+        for offset in range(0, 64 * MIB, MIB):
+            writes.add(FakeWriter(file), offset, bytes(MIB))
+            await trio.sleep(0.02)
+    assert budget.window.size == MIN_WINDOW
+
+
+@virtual_time
+async def test_a_window_of_a_link_that_became_slower_is_not_stuck_at_the_least() -> None:
+    file = LinkedFile(0, delay=0.001, rate=1e9)
+    async with trio.open_nursery() as nursery:
+        budget = WriteBudget()
+        writes = WriteBehind(
+            budget, nursery.start_soon, chunk=MIB, on_settled=lambda failed: None, upload=lambda: (0, 0)
+        )
+        writer = FakeWriter(file)
+        for index in range(512):
+            file.delay = 0.001 if index < 128 else 0.02
+            await writes.wait_for_room(MIB)
+            writes.add(writer, index * MIB, bytes(MIB))
+    assert 10 * MIB <= budget.window.size <= MAX_WINDOW
 
 
 @virtual_time
@@ -190,6 +294,40 @@ async def test_waiting_for_a_slow_server_postpones_the_deadline() -> None:
             await b.writes.drain()
             postpone_deadline.reset(token)
         assert trio.current_time() > 100
+
+
+@virtual_time
+async def test_the_arrival_of_a_large_write_is_progress_but_not_what_others_send() -> None:
+    async with trio.open_nursery() as nursery:
+        b = Bench(nursery)
+        handed = arrived = 0
+        looks: list[float] = []
+        writes = WriteBehind(
+            b.budget,
+            nursery.start_soon,
+            chunk=MIB,
+            on_settled=b.count_failure,
+            upload=lambda: (handed, arrived),
+        )
+        token = postpone_deadline.set(lambda: looks.append(trio.current_time()))
+        with b.share.hold("write_at"):
+            writes.add(b.writer, 0, bytes(MIB))
+            nursery.start_soon(writes.drain)
+            await trio.testing.wait_all_tasks_blocked()
+            handed = MIB
+            for _ in range(8):
+                await trio.sleep(5)
+                arrived += MIB // 8
+            assert len(looks) >= 7
+            await trio.sleep(5)
+            assert arrived == handed
+            looks.clear()
+            for _ in range(8):
+                handed += MIB
+                arrived += MIB
+                await trio.sleep(5)
+            assert looks == []
+        postpone_deadline.reset(token)
 
 
 @virtual_time
@@ -232,9 +370,7 @@ async def test_data_that_the_end_of_the_mount_cut_off_is_an_error() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 60), st.integers(1, 30), st.booleans()), min_size=1, max_size=40
-    ),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30), st.booleans()), min_size=1, max_size=40),
     st.integers(4, 40),
 )
 def test_any_sequence_of_writes_ends_as_if_done_in_order(
