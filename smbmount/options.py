@@ -44,6 +44,7 @@ class MountOptions:
     symlinks: Symlinks = "contain"
     cache: Cache = "strict"
     closetimeo: float = 10.0
+    prefetch: bool = True
     actimeo: float | None = None
     acregmax: float | None = None
     acdirmax: float | None = None
@@ -165,6 +166,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("closetimeo",), "closetimeo",
            "seconds that a closed file is kept open for the next open (default 10)", "SECONDS",
            parse.seconds(0, 3600)),
+    Option(("prefetch",), "prefetch",
+           "on: folders and small files are fetched ahead of programs that go through a tree; off: never "
+           "(default on; cache=none turns it off)", "KIND", parse.word({"on": True, "off": False})),
     Option(("actimeo",), "actimeo", "seconds that attributes are believed (default 1)", "SECONDS",
            parse.seconds(0, _DAY)),
     Option(("acregmax",), "acregmax", "the same, for files only", "SECONDS", parse.seconds(0, _DAY)),

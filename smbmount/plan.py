@@ -104,6 +104,7 @@ def filesystem_config(plan: Plan) -> FileSystemConfig:
         read_only=options.read_only,
         cache=options.cache,
         close_timeout=options.closetimeo,
+        prefetch=options.prefetch,
         prefix=plan.prefix,
         max_read=options.rsize,
         max_write=options.wsize,

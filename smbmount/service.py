@@ -45,6 +45,9 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class ServedFileSystem(Protocol):
     """What the service needs of a file system that is served."""
 
+    def prefetch_statistics(self) -> dict[str, int]:
+        """Counters of what was fetched ahead."""
+
     async def shutdown(self) -> None:
         """Bring everything written to the server, and close what is open there."""
 
@@ -148,7 +151,7 @@ class Service:
         async with trio.open_nursery() as tasks:
             filesystem = await self._open(share, tasks)
             try:
-                await self._serve_requests(share)
+                await self._serve_requests(share, filesystem)
             finally:
                 await self._shut_down(filesystem)
                 self._whole.deadline = trio.current_time() + LOGOFF_SECONDS
@@ -173,9 +176,9 @@ class Service:
                 f"cannot mount {self._plan.source}: {folder!r} is a file: give a folder of the share"
             )
 
-    async def _serve_requests(self, share: Share) -> None:
+    async def _serve_requests(self, share: Share, filesystem: ServedFileSystem) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(_report_statistics, share)
+            await nursery.start(_report_statistics, share, filesystem)
             nursery.start_soon(self._report_loss, share)
             nursery.start_soon(self._announce, share)
             with self._requests:
@@ -251,12 +254,15 @@ def describe(connection: ConnectionDescription) -> str:
     return f"SMB {version}, unprotected"
 
 
-async def _report_statistics(share: Share, task_status: trio.TaskStatus[None]) -> None:
-    """At each SIGUSR1 write the connection's counters to the log, one line of JSON."""
+async def _report_statistics(
+    share: Share, filesystem: ServedFileSystem, task_status: trio.TaskStatus[None]
+) -> None:
+    """At each SIGUSR1 write the counters to the log, one line of JSON."""
     with trio.open_signal_receiver(signal.SIGUSR1) as signals:
         task_status.started()
         async for _ in signals:
-            statistics_logger.info("statistics: %s", json.dumps(share.statistics().as_dict()))
+            counters = share.statistics().as_dict() | {"prefetch": filesystem.prefetch_statistics()}
+            statistics_logger.info("statistics: %s", json.dumps(counters))
 
 
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -21,7 +21,7 @@ _BATCH_ROOM: Final = 1024 * 1024
 """About 7,000 entries; more in one reply would keep the first ones waiting."""
 
 _SECOND_ROOM: Final = 65536
-"""The second query of the opening compound only has to find that a small folder is at its end."""
+"""The second query of each compound only has to find that the folder is at its end."""
 
 _CLASS: Final = FileInformationClass.FileIdBothDirectoryInformation
 _FINISHED: Final = (ntstatus.STATUS_NO_MORE_FILES, ntstatus.STATUS_NO_SUCH_FILE)
@@ -32,7 +32,8 @@ async def scan(
 ) -> AsyncGenerator[list[DirectoryEntry], None]:
     """List a folder in batches, without "." and ".."; wrap it in `contextlib.aclosing`.
 
-    A folder whose entries fit into one reply costs one round trip. Raises `NtStatusError`.
+    A folder whose entries fit into one reply costs one round trip, each further reply one more: the end
+    is found in the round trip that brings the last entries. Raises `NtStatusError`.
     """
     what = f"list {path or 'the share'}"
     room = min(_BATCH_ROOM, max_transact)
@@ -48,11 +49,17 @@ async def scan(
     file_id = CreateResponse.decode_untrusted(opened.message).file_id
     try:
         while True:
-            for reply in queries:
-                if reply.header.status in _FINISHED:
-                    return
-                yield _entries(reply)
-            queries = await _ask(tree, what, room, lambda fits: (_query(file_id, pattern, fits),))
+            # One batch per round trip: who takes one can ask for the next, which then really is on its way.
+            full = [reply for reply in queries if reply.header.status not in _FINISHED]
+            yield [entry for reply in full for entry in _entries(reply)]
+            if len(full) < len(queries):
+                return
+            queries = await _ask(
+                tree,
+                what,
+                room,
+                lambda fits: (_query(file_id, pattern, fits), _query(file_id, pattern, _SECOND_ROOM)),
+            )
     finally:
         tree.connection.close_later(file_id, tree.batch)
 

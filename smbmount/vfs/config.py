@@ -16,8 +16,8 @@ class FileSystemConfig:
     them, `none` shows links as the plain files they are and makes none. `cache="none"` reads and writes
     through; `"loose"` keeps the kernel's pages as long as size and times are unchanged, `"strict"` only
     while the server vouches for them. `close_timeout` is how long a closed file's handle is kept for
-    the next open, where the server lets us. `statfs_timeout` is how long the volume's room is taken for
-    known.
+    the next open, where the server lets us. `prefetch` fetches ahead what walks and readers are foreseen to
+    ask for. `statfs_timeout` is how long the volume's room is taken for known.
     """
 
     uid: int = 0
@@ -33,6 +33,7 @@ class FileSystemConfig:
     read_only: bool = False
     cache: Literal["strict", "none", "loose"] = "strict"
     close_timeout: float = 10.0
+    prefetch: bool = True
     prefix: str = ""
     max_read: int | None = None
     max_write: int | None = None

@@ -8,40 +8,37 @@ fetched are taken from the inode table, not from the outdated snapshot.
 from __future__ import annotations
 
 import errno
-import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
-from engine import DirectoryEntry, SmbError
-from smbmount.vfs.attributes import DIRECTORY, FILE, SYMLINK, Attributes, may_be_symlink
+from engine import SmbError
+from smbmount.vfs.attributes import DIRECTORY, Attributes
 from smbmount.vfs.core import Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import HandleTable
 from smbmount.vfs.inodes import Dentry, Inode
-from smbmount.vfs.listings import MAX_ENTRIES, Entry, Listing
-from smbmount.vfs.names import join
-from smbmount.vfs.silly import is_silly
-
-log = logging.getLogger(__name__)
+from smbmount.vfs.listings import MAX_ENTRIES, Entry, FolderWatch, Listing, ListingCache
+from smbmount.vfs.liststream import ListingStream
+from smbmount.vfs.prefetch import ListingsAhead
+from smbmount.vfs.scanner import Scanner
 
 _DOTS: Final = 2
 _KEPT_BEHIND: Final = 20_000
 """Entries that stay for a program that seeks back; beyond this, its seek lists the folder again."""
-_LINK_READERS: Final = 16
-"""Files of a symbolic link's size that are looked into at once."""
 _MISSES: Final = 2
-"""Names asked for one by one before the whole folder is listed instead."""
-_HUGE_FOR: Final = 60.0
-"""Seconds for which a folder that was too large to be listed for a look-up is not tried again."""
+"""The name asked for one by one at which the whole folder is listed instead."""
+_ENTRIES_PER_MISS: Final = 1000
+"""A large folder is listed again after one more miss for each so many entries: that is what it costs."""
+_NOT_AGAIN_FOR: Final = 60.0
+"""Seconds for which a folder that is too large to be listed for a look-up, or must not be, is spared."""
 
 Reply = Callable[[bytes, Attributes, int], bool]
 """Takes a name, its attributes and the position behind it; False if there was no room for it."""
 
 
-class DirectoryHandle:
+class DirectoryHandle(FolderWatch):
     """One open folder and the part of its snapshot that is in memory.
 
     Invariant: `entries[i]` is at position `first + i`; `changed` holds the names that we changed since the
@@ -49,16 +46,17 @@ class DirectoryHandle:
     """
 
     def __init__(self, inode: Inode) -> None:
+        super().__init__()
         self.inode = inode
         self.lock = trio.Lock()
-        self.changed: set[bytes] = set()
+        self.rewound = False
         self.restart()
 
     def restart(self) -> None:
-        """Begin a new snapshot; the old one's generator has been closed."""
+        """Begin a new snapshot; the old one's stream has been closed."""
         self.entries: list[Entry] = []
         self.first = _DOTS
-        self.batches: AsyncGenerator[list[DirectoryEntry], None] | None = None
+        self.stream: ListingStream | None = None
         self.complete = False
         self.broken = False
         self.started = False
@@ -77,10 +75,16 @@ class Directories:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._handles: HandleTable[DirectoryHandle] = HandleTable()
-        self._huge_until: dict[int, float] = {}
+        self._not_before: dict[Inode, float] = {}
         self._priming: dict[Inode, trio.Event] = {}
-        self._link_readers = trio.CapacityLimiter(_LINK_READERS)
-        self.dropped_names = 0
+        self._scanner = Scanner(core)
+        self.listings = ListingCache()
+        self.ahead = ListingsAhead(core, self._scanner, self.listings, self.enter)
+
+    @property
+    def dropped_names(self) -> int:
+        """How many names of the server could not be shown."""
+        return self._scanner.dropped_names
 
     async def opendir(self, number: int) -> int:
         """Open a folder; the handle. Nothing is asked of the server yet."""
@@ -97,8 +101,7 @@ class Directories:
         handle = self._handles[number]
         async with handle.lock:
             if position == 0 and handle.started:
-                await self._close(handle)
-                handle.restart()
+                await self._rewind(handle)
             while position < _DOTS:
                 if not self._reply_dot(handle.inode, position, reply):
                     return
@@ -117,6 +120,7 @@ class Directories:
 
     async def close_all(self) -> None:
         """Give up all listings under way."""
+        await self.ahead.close()
         for handle in self._handles.all():
             await self._close(handle)
 
@@ -135,37 +139,47 @@ class Directories:
         Only one task lists; the others wait for it.
         """
         core = self._core
-        now, time_to_live = core.now(), core.time_to_live(DIRECTORY)
         if parent in self._priming:
             await self._priming[parent].wait()
             return True
-        parent.misses = [moment for moment in parent.misses if moment > now - time_to_live][-_MISSES:]
+        now, time_to_live = core.now(), core.time_to_live(DIRECTORY)
+        needed = _MISSES + (parent.listing.size // _ENTRIES_PER_MISS if parent.listing is not None else 0)
+        parent.misses = [moment for moment in parent.misses if moment > now - time_to_live][-needed:]
         parent.misses.append(now)
-        if len(parent.misses) <= _MISSES or self._huge_until.get(parent.number, 0.0) > now:
+        if len(parent.misses) < needed or self._not_before.get(parent, 0.0) > now:
             return False
         self._priming[parent] = trio.Event()
         try:
-            await self._list_for_lookups(parent)
+            return await self._list_for_lookups(parent)
         finally:
             self._priming.pop(parent).set()
+
+    async def _list_for_lookups(self, parent: Inode) -> bool:
+        core = self._core
+        watch = FolderWatch()
+        parent.directory_handles.append(watch)
+        try:
+            scan = await self._scanner.read(parent, MAX_ENTRIES)
+        except SmbError:
+            # Who may not list a folder may still ask for its names.
+            self._spare(parent)
+            return False
+        finally:
+            parent.directory_handles.remove(watch)
+        time_to_live = core.time_to_live(DIRECTORY)
+        fresh_until = scan.asked_at + time_to_live
+        if not scan.complete or fresh_until - core.now() < time_to_live / 2:
+            # Another listing as slow as this one would be outdated before it has served enough names.
+            self._spare(parent)
+        listing = Listing(scan.entries, complete=scan.complete, fresh_until=fresh_until)
+        self._keep(parent, listing, watch.changed)
         return True
 
-    async def _list_for_lookups(self, parent: Inode) -> None:
-        core = self._core
-        asked, asked_at = core.inodes.tick, core.now()
-        path = core.inodes.path(parent)
-        entries: list[Entry] = []
-        complete = True
-        async with aclosing(core.share.scandir(path)) as batches:
-            async for batch in batches:
-                entries += await self._check(path, batch, asked, asked_at)
-                if len(entries) > MAX_ENTRIES:
-                    self._huge_until[parent.number] = asked_at + _HUGE_FOR
-                    complete = False
-                    break
-        if parent.changed <= asked:
-            fresh_until = asked_at + core.time_to_live(DIRECTORY)
-            parent.listing = Listing(entries, complete=complete, fresh_until=fresh_until)
+    def _spare(self, parent: Inode) -> None:
+        """Do not list this folder for look-ups for a while."""
+        now = self._core.now()
+        self._not_before = {folder: until for folder, until in self._not_before.items() if until > now}
+        self._not_before[parent] = now + _NOT_AGAIN_FOR
 
     def _reply_dot(self, inode: Inode, position: int, reply: Reply) -> bool:
         shown = inode
@@ -200,8 +214,7 @@ class Directories:
     async def _load(self, handle: DirectoryHandle, position: int) -> bool:
         """Have the entry at `position` in memory; False at the end of the folder."""
         if position < handle.first:
-            await self._close(handle)
-            handle.restart()
+            await self._rewind(handle)
         while position >= handle.end:
             if handle.broken:
                 raise PosixError(errno.EIO, "the listing was interrupted")
@@ -211,89 +224,64 @@ class Directories:
         return True
 
     async def _fetch(self, handle: DirectoryHandle, position: int) -> None:
-        core = self._core
-        path = core.inodes.path(handle.inode)
-        asked, asked_at = core.inodes.tick, core.now()
-        if handle.batches is None:
-            handle.batches = core.share.scandir(path)
-            handle.began = asked_at
-            handle.started = True
+        """Have one batch more in memory, or know the end."""
+        if handle.stream is None:
+            await self._begin(handle)
+        if handle.stream is None:
+            return
+        path = self._core.inodes.path(handle.inode)
         handle.broken = True
-        batch = await anext(handle.batches, None)
-        entries = [] if batch is None else await self._check(path, batch, asked, asked_at)
+        batch = await handle.stream.next_batch()
+        entries = [] if batch is None else await self._scanner.check(path, batch)
         handle.broken = False
-        if batch is None:
-            handle.complete = True
-            self._keep_listing(handle, core.now())
         surplus = position - handle.first - _KEPT_BEHIND
         if surplus > 0:
             del handle.entries[:surplus]
             handle.first += surplus
         handle.entries += entries
+        if batch is None:
+            handle.complete = True
+            self._keep_listing(handle, self._core.now())
+
+    async def _begin(self, handle: DirectoryHandle) -> None:
+        """Start the snapshot, from memory if this folder was foreseen: a rewound one is read anew."""
+        folder = handle.inode
+        if not handle.rewound:
+            self.ahead.observe(folder)
+            listing = await self.ahead.take(folder)
+            if listing is not None:
+                handle.entries = list(listing.entries)
+                handle.started = handle.complete = True
+                # What we changed after the open, we changed before this was asked for.
+                handle.changed.clear()
+                self.ahead.listed(folder)
+                return
+        path = self._core.inodes.path(folder)
+        handle.began = self._core.now()
+        handle.started = True
+        handle.stream = ListingStream(self._core, path)
 
     def _keep_listing(self, handle: DirectoryHandle, now: float) -> None:
         entries = handle.entries
-        if handle.first != _DOTS or handle.changed or len(entries) > MAX_ENTRIES:
-            return
         fresh_until = handle.began + self._core.time_to_live(DIRECTORY)
-        if fresh_until > now:
-            handle.inode.listing = Listing(entries, complete=True, fresh_until=fresh_until)
+        if handle.first != _DOTS or len(entries) > MAX_ENTRIES or fresh_until <= now:
+            return
+        listing = Listing(entries, complete=True, fresh_until=fresh_until)
+        self._keep(handle.inode, listing, handle.changed)
+        self.ahead.listed(handle.inode)
 
-    async def _check(
-        self, path: str, batch: list[DirectoryEntry], asked: int, asked_at: float
-    ) -> list[Entry]:
-        """The entries of a batch that may be shown."""
-        core = self._core
-        decode = core.names.decode_untrusted
-        looks_like_link = may_be_symlink if core.config.shows_symlinks else lambda stat: False
-        folder_until = asked_at + core.time_to_live(DIRECTORY)
-        file_until = asked_at + core.time_to_live(FILE)
-        entries: list[Entry] = []
-        suspects: list[int] = []
-        for found in batch:
-            smb_name, stat = found.name, found.stat
-            name = decode(smb_name)
-            if name is None:
-                self._drop(path, smb_name)
-            elif is_silly(smb_name):
-                continue
-            elif stat.is_directory:
-                entries.append(Entry(name, smb_name, stat, DIRECTORY, None, asked, folder_until))
-            else:
-                if looks_like_link(stat):
-                    suspects.append(len(entries))
-                entries.append(Entry(name, smb_name, stat, FILE, None, asked, file_until))
-        if suspects:
-            await self._look_into(path, entries, suspects)
-        return entries
+    def _keep(self, folder: Inode, listing: Listing, changed: set[bytes]) -> None:
+        """Keep a listing, but for the names that we changed while it was made."""
+        for name in changed:
+            listing.forget(self._core.names.encode(name))
+        self.listings.keep(folder, listing, self._core.now())
 
-    def _drop(self, path: str, smb_name: str) -> None:
-        if not self.dropped_names and smb_name not in (".", ".."):
-            log.warning("the server lists names that cannot be shown, first %r in %r", smb_name, path)
-        self.dropped_names += 1
-
-    async def _look_into(self, path: str, entries: list[Entry], suspects: list[int]) -> None:
-        """Tell symbolic links from files that only have their size."""
-        failures: list[SmbError] = []
-
-        async def look(index: int) -> None:
-            async with self._link_readers:
-                try:
-                    entry = entries[index]
-                    kind, target = await self._core.classify(join(path, entry.smb_name), entry.stat)
-                except SmbError as exc:
-                    failures.append(exc)
-                    return
-            if kind == SYMLINK:
-                entries[index] = entry._replace(kind=kind, target=target)
-
-        async with trio.open_nursery() as nursery:
-            for index in suspects:
-                nursery.start_soon(look, index)
-        if failures:
-            raise failures[0]
+    async def _rewind(self, handle: DirectoryHandle) -> None:
+        await self._close(handle)
+        handle.restart()
+        handle.rewound = True
 
     async def _close(self, handle: DirectoryHandle) -> None:
-        if handle.batches is not None:
-            await handle.batches.aclose()
-            handle.batches = None
+        if handle.stream is not None:
+            await handle.stream.aclose()
+            handle.stream = None

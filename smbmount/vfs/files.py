@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,7 @@ from smbmount.vfs.errors import ABSENT, PosixError
 from smbmount.vfs.handles import FileHandle
 from smbmount.vfs.idle import IdleFile
 from smbmount.vfs.inodes import Inode
+from smbmount.vfs.listings import SMALL_FILE, is_small
 from smbmount.vfs.readahead import ReadAhead
 from smbmount.vfs.remote import RemoteFile
 from smbmount.vfs.writebehind import WriteBehind
@@ -37,9 +39,6 @@ _PLAIN: Final = FileAttributes.NORMAL | FileAttributes.ARCHIVE
 
 _CLOSE_SECONDS: Final = 60.0
 """How long a close is waited for, by those who want the times that it sets."""
-
-SMALL_FILE: Final = 65536
-"""Bytes of a file that come with its open: one credit, and no more than a listing's worth of waiting."""
 
 
 @dataclass(slots=True)
@@ -60,6 +59,8 @@ class Files:
         self._read_chunk = min(share.max_read, config.max_read or share.max_read)
         self._write_chunk = min(share.max_write, config.max_write or share.max_write)
         self._writes_through = config.cache == "none"
+        self.on_open: Callable[[Inode, bool], None] = lambda inode, foreseen: None
+        """Called when a program opens a file to read; and whether that was foreseen, and costs nothing."""
         self._late: set[FileHandle] = set()
         """Released, but their data is still under way; whoever takes one out reports its error."""
 
@@ -77,6 +78,8 @@ class Files:
             await self._drain(inode)
         if inode.names:
             await core.wait_for_replacement(inode.names[-1].parent, inode.names[-1].name)
+        if not truncate and access & Access.READ_DATA:
+            self.on_open(inode, any(parked.named_until > core.now() for parked in inode.idle))
         parked = None if truncate else await self._take_idle(inode, access)
         if parked is not None:
             file, content = parked.file, parked.content
@@ -169,7 +172,7 @@ class Files:
 
     def _comes_whole(self, inode: Inode) -> bool:
         """Whether a file is small enough to be read by its open."""
-        return not self._writes_through and 0 < inode.stat.size <= SMALL_FILE
+        return not self._writes_through and is_small(inode.stat)
 
     async def _open_remote(self, inode: Inode, access: Access, truncate: bool) -> RemoteFile:
         core = self._core

@@ -15,6 +15,7 @@ from smbmount.vfs.files import Files
 from smbmount.vfs.kernel import KernelCache, NoKernel
 from smbmount.vfs.metadata import Metadata
 from smbmount.vfs.namespace import Namespace
+from smbmount.vfs.prefetch import FilesAhead
 from smbmount.vfs.remote import RemoteShare
 from smbmount.vfs.renames import Renames
 from smbmount.vfs.xattrs import ExtendedAttributes
@@ -31,6 +32,7 @@ class FileSystem:
     names: Namespace
     renames: Renames
     files: Files
+    files_ahead: FilesAhead
     folders: Directories
     metadata: Metadata
     xattrs: ExtendedAttributes
@@ -64,14 +66,31 @@ class FileSystem:
         self.names = Namespace(self.core, self.folders)
         self.renames = Renames(self.core, self.names)
         self.files = Files(self.core)
+        self.files_ahead = FilesAhead(self.core, self.folders.enter, self.files.fetch_ahead)
+        self.files.on_open = self.files_ahead.note_open
         self.metadata = Metadata(self.core, self.files)
         self.xattrs = ExtendedAttributes(self.core)
+
+    def prefetch_statistics(self) -> dict[str, int]:
+        """Listings fetched ahead: how many were used (of these, waited for), were not, are on their way, and
+        the entries of those that were not used yet; small files: how many were used and were not."""
+        ahead, files = self.folders.ahead, self.files_ahead
+        return {
+            "files_used": files.rate.used,
+            "files_unused": files.rate.unused,
+            "used": ahead.rate.used,
+            "waited_for": ahead.waits,
+            "unused": ahead.rate.unused,
+            "in_flight": ahead.in_flight,
+            "entries": ahead.entries,
+        }
 
     async def shutdown(self) -> None:
         """Write all data and close everything; the caller bounds the time.
 
         Raises the first error that says that written data is lost, once all that can be done is done.
         """
+        await self.files_ahead.close()
         try:
             await self.files.close_all()
         finally:

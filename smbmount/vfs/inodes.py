@@ -24,9 +24,8 @@ from smbmount.vfs.handles import FileHandle
 from smbmount.vfs.names import fold, join
 
 if TYPE_CHECKING:
-    from smbmount.vfs.directories import DirectoryHandle
     from smbmount.vfs.idle import IdleFile
-    from smbmount.vfs.listings import Listing
+    from smbmount.vfs.listings import FolderWatch, Listing
     from smbmount.vfs.writebehind import WriteBehind
 
 LEASED_SECONDS: Final = 30.0
@@ -111,7 +110,7 @@ class Inode:
         self.vouched_until = 0.0
         self.pages_term = 0
         self.pages: tuple[int, int, int] | None = None
-        self.directory_handles: list[DirectoryHandle] = []
+        self.directory_handles: list[FolderWatch] = []
         self.writes: WriteBehind | None = None
         self.target: bytes | None = None
         self.listing: Listing | None = None

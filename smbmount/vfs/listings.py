@@ -1,19 +1,38 @@
 """What a folder's listing told, kept for the attributes' time to live.
 
 Programs ask for many names of one folder, often for names that do not exist: a recent listing answers
-both without the server.
+both without the server. An expired one still tells in which order programs will go through the folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine import FileStat
+from smbmount.vfs.attributes import DIRECTORY, FILE
 from smbmount.vfs.names import fold
+
+if TYPE_CHECKING:
+    from smbmount.vfs.inodes import Inode
 
 MAX_ENTRIES: Final = 10_000
 """A listing beyond this is not kept: it would cost more memory and time than it saves."""
+
+CACHE_LIMIT: Final = 65_536
+"""Entries of all listings that are kept: some 64 MiB, at about 1 KiB each."""
+
+SMALL_FILE: Final = 65_536
+"""Bytes of a file that comes with its open, in one reply."""
+
+_OUTDATED_AFTER: Final = 30.0
+"""Seconds after its expiry for which a listing still tells the order; then its memory is given back."""
+
+_SORT_KEYS: Final[tuple[Callable[[bytes], bytes] | None, ...]] = (None, lambda name: name, bytes.lower)
+"""As listed (`find`, `cp -r`, `grep -r`), by bytes (`rsync`, globs), without case (globs of most locales)."""
+
+ORDERS: Final = range(len(_SORT_KEYS))
 
 
 class Entry(NamedTuple):
@@ -28,26 +47,127 @@ class Entry(NamedTuple):
     fresh_until: float
 
 
+class Sequences:
+    """Some names of a folder in each of the `ORDERS` in which programs go through them."""
+
+    __slots__ = ("_listed", "_sorted")
+
+    def __init__(self, listed: Sequence[bytes]) -> None:
+        self._listed = listed
+        self._sorted: dict[int, tuple[Sequence[bytes], dict[bytes, int]]] = {}
+
+    def after(self, order: int, name: bytes | None) -> tuple[Sequence[bytes], int]:
+        """All names in an order, and the index behind `name`: 0 for None, the end for an unknown one."""
+        if order not in self._sorted:
+            key = _SORT_KEYS[order]
+            names = self._listed if key is None else sorted(self._listed, key=key)
+            self._sorted[order] = names, {name: index for index, name in enumerate(names)}
+        names, positions = self._sorted[order]
+        return names, 0 if name is None else positions.get(name, len(names)) + 1
+
+
+class FolderWatch:
+    """Notes which names of a folder we change, while it stands in the folder's `directory_handles`."""
+
+    def __init__(self) -> None:
+        self.changed: set[bytes] = set()
+
+
 class Listing:
     """The names of a folder as listed at one moment.
 
-    Invariant: a key with None is a name that we have changed since, so only the server knows.
+    `entries` are in the server's order, as they were; `find` and `excludes` know of what we changed since.
     """
 
     def __init__(self, entries: Iterable[Entry], *, complete: bool, fresh_until: float) -> None:
-        self._entries: dict[str, Entry | None] = {fold(entry.smb_name): entry for entry in entries}
-        self._complete = complete
+        self.entries = list(entries)
         self.fresh_until = fresh_until
+        self._complete = complete
+        self._by_name: dict[str, Entry | None] | None = None
+        self._sequences: dict[int, Sequences] = {}
+
+    @property
+    def size(self) -> int:
+        """How many entries it has."""
+        return len(self.entries)
 
     def find(self, smb_name: str) -> Entry | None:
-        """The entry of exactly this name, if the listing had it."""
-        entry = self._entries.get(fold(smb_name))
+        """The entry of exactly this name, if the listing had it and we have not changed it since."""
+        entry = self._index().get(fold(smb_name))
         return entry if entry is not None and entry.smb_name == smb_name else None
 
     def excludes(self, smb_name: str) -> bool:
         """Whether no such name exists. A tilde may be the short alias of any other name."""
-        return self._complete and "~" not in smb_name and fold(smb_name) not in self._entries
+        return self._complete and "~" not in smb_name and fold(smb_name) not in self._index()
 
     def forget(self, smb_name: str) -> None:
-        """The name was created, removed or replaced by us."""
-        self._entries[fold(smb_name)] = None
+        """The name was created, removed or replaced by us: only the server knows it."""
+        self._index()[fold(smb_name)] = None
+
+    def _index(self) -> dict[str, Entry | None]:
+        """By folded name; made when it is first needed, as a walk looks no name up."""
+        if self._by_name is None:
+            self._by_name = {fold(entry.smb_name): entry for entry in self.entries}
+        return self._by_name
+
+    @property
+    def folders(self) -> Sequences:
+        """The folders in it."""
+        return self._sequence(DIRECTORY)
+
+    @property
+    def small_files(self) -> Sequences:
+        """The files in it that have content, and come with their open."""
+        return self._sequence(FILE)
+
+    def _sequence(self, kind: int) -> Sequences:
+        if kind not in self._sequences:
+            found = (entry for entry in self.entries if entry.kind == kind)
+            if kind == FILE:
+                found = (entry for entry in found if is_small(entry.stat))
+            self._sequences[kind] = Sequences([entry.name for entry in found])
+        return self._sequences[kind]
+
+
+def is_small(stat: FileStat) -> bool:
+    """Whether a file has content, and so little that it comes with its open."""
+    return 0 < stat.size <= SMALL_FILE
+
+
+class ListingCache:
+    """The listings that inodes keep, bounded together; the one kept or used longest ago gives way.
+
+    Invariant: `used` is the sum over `_kept`; a listing has one entry more than it tells, so that empty
+    ones count too.
+    """
+
+    def __init__(self, limit: int = CACHE_LIMIT) -> None:
+        self.limit = limit
+        self.used = 0
+        self._kept: OrderedDict[Inode, Listing] = OrderedDict()
+
+    def keep(self, folder: Inode, listing: Listing, now: float) -> None:
+        """Have `folder` keep its listing, until there is no room or nobody can need it any more."""
+        self._drop(folder)
+        folder.listing = self._kept[folder] = listing
+        self.used += listing.size + 1
+        while self.used > self.limit or self._oldest().fresh_until + _OUTDATED_AFTER < now:
+            self._drop(next(iter(self._kept)))
+            if not self._kept:
+                return
+
+    def touch(self, folder: Inode) -> None:
+        """A walk goes by this folder's listing: others give way first."""
+        if folder in self._kept:
+            self._kept.move_to_end(folder)
+
+    def _oldest(self) -> Listing:
+        return next(iter(self._kept.values()))
+
+    def _drop(self, folder: Inode) -> None:
+        listing = self._kept.pop(folder, None)
+        if listing is None:
+            return
+        self.used -= listing.size + 1
+        if folder.listing is listing:
+            folder.listing = None

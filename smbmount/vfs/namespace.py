@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import stat as stat_module
+from collections import OrderedDict
+from typing import Final
+
+import trio
 
 from engine import Access, CannotDelete, CreateOptions, Disposition, FileAttributes
 from smbmount.vfs import symlinks
@@ -23,8 +27,20 @@ from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import Listing
 from smbmount.vfs.silly import remove_file
 
+_REMOVED_KEPT: Final = 4096
+"""Names that we removed and about which listings are not believed: enough for a program that makes and
+removes its files over and over."""
+
 _TRIES = 3
 """How often a look-up is repeated because we changed the folder meanwhile; then the answer is taken."""
+
+
+class _Question:
+    """A name that is being asked for; `absent_until` is the server's answer that there is none."""
+
+    def __init__(self) -> None:
+        self.answered = trio.Event()
+        self.absent_until = 0.0
 
 
 class Namespace:
@@ -33,6 +49,8 @@ class Namespace:
     def __init__(self, core: Core, directories: Directories) -> None:
         self._core = core
         self._directories = directories
+        self._asked: dict[tuple[Inode, bytes], _Question] = {}
+        self._removed: OrderedDict[tuple[Inode, bytes], None] = OrderedDict()
 
     async def lookup(self, parent_number: int, name: bytes) -> Attributes:
         """The attributes of a name, counted as one look-up; `NoSuchName`."""
@@ -43,9 +61,7 @@ class Namespace:
         if name in parent.children:
             await parent.children[name].inode.wait_for_closes()
         dentry = self._known(parent, name, smb_name)
-        if dentry is None and await self._directories.prime(parent):
-            dentry = self._known(parent, name, smb_name)
-        return core.reply_entry(dentry or await self.resolve(parent, name, smb_name))
+        return core.reply_entry(dentry or await self._ask(parent, name, smb_name))
 
     def _known(self, parent: Inode, name: bytes, smb_name: str) -> Dentry | None:
         """The name as the caches know it; `NoSuchName` if they know that it does not exist."""
@@ -55,7 +71,7 @@ class Namespace:
         if dentry is not None and dentry.fresh_until > now and dentry.inode.validity(now):
             return dentry
         listing = parent.listing
-        if listing is None or listing.fresh_until <= now:
+        if listing is None or listing.fresh_until <= now or (parent, name) in self._removed:
             return None
         entry = listing.find(smb_name)
         if entry is not None:
@@ -64,6 +80,39 @@ class Namespace:
         if dentry is None and listing.excludes(smb_name):
             raise NoSuchName(listing.fresh_until - now)
         return None
+
+    async def _ask(self, parent: Inode, name: bytes, smb_name: str) -> Dentry:
+        """Ask the server; what is asked for at this moment is waited for instead. `NoSuchName`."""
+        key = parent, name
+        if key in self._asked:
+            dentry = await self._answer_to(self._asked[key], parent, name, smb_name)
+            return dentry or await self.resolve(parent, name, smb_name)
+        question = self._asked[key] = _Question()
+        try:
+            if key not in self._removed and await self._directories.prime(parent):
+                dentry = self._known(parent, name, smb_name)
+                if dentry is not None:
+                    return dentry
+            dentry = await self.resolve(parent, name, smb_name)
+            self._removed.pop(key, None)
+            return dentry
+        except NoSuchName as absent:
+            question.absent_until = self._core.now() + absent.valid_for
+            raise
+        finally:
+            del self._asked[key]
+            question.answered.set()
+
+    async def _answer_to(
+        self, question: _Question, parent: Inode, name: bytes, smb_name: str
+    ) -> Dentry | None:
+        """What another task's question brought, if that is still to be believed."""
+        core = self._core
+        await question.answered.wait()
+        left = question.absent_until - core.now()
+        if left > 0 and name not in parent.children:
+            raise NoSuchName(left)
+        return self._known(parent, name, smb_name)
 
     async def resolve(self, parent: Inode, name: bytes, smb_name: str) -> Dentry:
         """Ask the server for a name; `NoSuchName`."""
@@ -95,7 +144,8 @@ class Namespace:
             stat = await core.share.mkdir(core.inodes.child_path(parent, smb_name))
         answer = Answer(stat, DIRECTORY, None, core.inodes.tick, asked_at)
         dentry = core.adopt_new(parent, name, smb_name, answer)
-        dentry.inode.listing = Listing((), complete=True, fresh_until=dentry.fresh_until)
+        empty = Listing((), complete=True, fresh_until=dentry.fresh_until)
+        self._directories.listings.keep(dentry.inode, empty, core.now())
         return core.reply_entry(dentry)
 
     async def mknod(self, parent_number: int, name: bytes, mode: int) -> Attributes:
@@ -130,11 +180,19 @@ class Namespace:
             raise PosixError(errno.EISDIR)
         with core.changing(parent, name):
             await remove_file(core, parent, smb_name, dentry.inode if dentry is not None else None)
+        self._note_removed(parent, name)
         if dentry is None:
             return
         self.forget_name(dentry)
         if is_readonly(dentry.inode.stat.attributes) and dentry.inode.names:
             await self._restore_readonly(dentry.inode)
+
+    def _note_removed(self, parent: Inode, name: bytes) -> None:
+        """Servers list a removed file while another client has it open; to a look-up it does not exist."""
+        self._removed[parent, name] = None
+        self._removed.move_to_end((parent, name))
+        if len(self._removed) > _REMOVED_KEPT:
+            self._removed.popitem(last=False)
 
     async def _restore_readonly(self, inode: Inode) -> None:
         """Removing one name of a read-only file took the attribute from all its names."""

@@ -66,6 +66,8 @@ ACCEPTED: list[tuple[str, dict[str, object]]] = [
     ("cache=none", {"cache": "none"}),
     ("cache=loose", {"cache": "loose"}),
     ("closetimeo=5", {"closetimeo": 5.0}),
+    ("prefetch=on", {}),
+    ("prefetch=off", {"prefetch": False}),
     ("actimeo=2.5", {"actimeo": 2.5}),
     ("acregmax=3,acdirmax=4", {"acregmax": 3.0, "acdirmax": 4.0}),
     ("rsize=65536,wsize=1048576", {"rsize": 65536, "wsize": 1048576}),

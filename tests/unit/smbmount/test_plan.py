@@ -89,7 +89,7 @@ def test_a_guest_cannot_be_asked_for_signatures() -> None:
 def test_the_file_system_is_told_what_the_options_say() -> None:
     options = (
         "uid=5,gid=6,file_mode=0640,dir_mode=0750,acregmax=2,acdirmax=3,nomapposix,nomfsymlinks,symlinks=all,"
-        "noserverino,ro,cache=none,rsize=8192,wsize=4096"
+        "noserverino,ro,cache=none,prefetch=off,rsize=8192,wsize=4096"
     )
     assert filesystem_config(make_plan(options)) == FileSystemConfig(
         uid=5,
@@ -104,6 +104,7 @@ def test_the_file_system_is_told_what_the_options_say() -> None:
         server_inode_numbers=False,
         read_only=True,
         cache="none",
+        prefetch=False,
         max_read=8192,
         max_write=4096,
     )

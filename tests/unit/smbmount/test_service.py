@@ -144,6 +144,9 @@ class World:
     def close(self) -> None:
         self.events.append("unmounted")
 
+    def prefetch_statistics(self) -> dict[str, int]:
+        return {}
+
     async def shutdown(self) -> None:
         if not self.shuts_down:
             await trio.sleep_forever()

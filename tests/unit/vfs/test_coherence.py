@@ -67,7 +67,7 @@ async def test_a_listing_is_not_believed_about_a_file_that_was_replaced() -> Non
             share.put(name)
         for name in ("a", "b", "c"):
             old = (await lookup(fs, name)).number
-        assert share.count("scandir") == 1, "the third miss lists the folder"
+        assert share.count("scandir") == 1, "the second miss lists the folder"
         share.put("c", b"new")
         with refused(errno.ESTALE):
             await fs.files.open(old, os.O_RDONLY)
@@ -81,6 +81,7 @@ async def test_a_listing_is_not_believed_about_a_file_that_was_removed() -> None
     async with mounted() as (share, fs):
         for name in ("a", "b", "c"):
             share.put(name)
+        for name in ("a", "b", "c"):
             number = (await lookup(fs, name)).number
         share.remove("c")
         fs.core.inodes[number].expire()

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import trio
+import trio.testing
 
 from engine import ntstatus
 from smbmount.vfs import symlinks
@@ -235,6 +236,79 @@ async def test_memory_is_bounded_for_a_huge_folder_and_seeking_back_still_works(
         listed.position = 5
         await listed.read()
         assert listed.order[:100] == order[5:105]
+
+
+@virtual_time
+async def test_the_next_batch_is_on_its_way_while_one_is_taken_and_no_more() -> None:
+    async with mounted(FakeShare(batch_size=10)) as (share, fs):
+        for index in range(100):
+            share.put(f"f{index}")
+        listed = Listed(fs, await fs.folders.opendir(ROOT), room=6)
+        await listed.read()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (len(listed.names), share.count("scandir")) == (4, 2)
+        with share.hold("scandir"):
+            while len(listed.names) < 20:
+                await listed.read()
+            await trio.testing.wait_all_tasks_blocked()
+            assert (share.in_flight, share.count("scandir")) == (1, 3)
+        await listed.read_all()
+        assert len(listed.names) == 100
+        assert share.count("scandir") == 10
+
+
+@virtual_time
+async def test_the_error_of_a_batch_asked_for_ahead_is_told_where_it_belongs() -> None:
+    async with mounted(FakeShare(batch_size=10)) as (share, fs):
+        for index in range(30):
+            share.put(f"f{index}")
+        listed = Listed(fs, await fs.folders.opendir(ROOT), room=3)
+        await listed.read()
+        share.fail_next("scandir", ntstatus.STATUS_ACCESS_DENIED)
+        await trio.testing.wait_all_tasks_blocked()
+        while len(listed.names) < 10:
+            await listed.read()
+        with refused(errno.EACCES):
+            await listed.read()
+
+
+@pytest.mark.parametrize("end", ["close", "rewind", "unmount"])
+@virtual_time
+async def test_a_listing_under_way_ends_with_its_folder(end: str) -> None:
+    async with mounted(FakeShare(batch_size=10)) as (share, fs):
+        for index in range(30):
+            share.put(f"f{index}")
+        handle = await fs.folders.opendir(ROOT)
+        listed = Listed(fs, handle)
+        await listed.read()
+        await trio.testing.wait_all_tasks_blocked()
+        with share.hold("scandir"):
+            await listed.read()
+            await trio.testing.wait_all_tasks_blocked()
+            assert share.in_flight == 1
+            if end == "close":
+                await fs.folders.releasedir(handle)
+            elif end == "unmount":
+                await fs.shutdown()
+            else:
+                listed.position, listed.room = 0, 1
+                await listed.read()
+            assert share.in_flight == 0
+
+
+@virtual_time
+async def test_a_listing_of_which_a_call_was_given_up_is_broken() -> None:
+    async with mounted(FakeShare(batch_size=10)) as (share, fs):
+        for index in range(30):
+            share.put(f"f{index}")
+        listed = Listed(fs, await fs.folders.opendir(ROOT))
+        with share.hold("scandir"), trio.move_on_after(60) as scope:
+            await listed.read()
+        assert scope.cancelled_caught
+        with refused(errno.EIO):
+            await listed.read()
+        listed.position = 0
+        assert len(await listed.read_all()) == 30
 
 
 @virtual_time
