@@ -11,6 +11,8 @@ from typing import Final
 
 MIN_WINDOW: Final = 2 << 20
 """Bytes: one WRITE on its way while the server works on another."""
+FIRST_WINDOW: Final = 4 << 20
+"""Bytes before anything is known: short files are not to wait for the window to grow."""
 MAX_WINDOW: Final = 32 << 20
 """Bytes: fills 10 Gbit/s at 25 ms."""
 _STEP: Final = 1 << 20
@@ -18,6 +20,8 @@ _NEAR: Final = 1.5
 """Times the undisturbed answer's: up to here the link has room."""
 _FAR: Final = 2.0
 """Times the undisturbed answer's: from here on requests only wait for each other."""
+_PATIENCE: Final = 16
+"""Windows' worth of answers between finding one too large and trying a larger one again: each try costs."""
 
 
 class WriteWindow:
@@ -27,11 +31,13 @@ class WriteWindow:
     """
 
     def __init__(self) -> None:
-        self.size = MIN_WINDOW
+        self.size = FIRST_WINDOW
         """Bytes."""
         self._undisturbed = float("inf")
         self._doubling = True
         self._limited = False
+        self._was_least = False
+        self._patience = 0
         self._not_before = 0.0
         self._seconds = 0.0
         self._answers = 0
@@ -45,6 +51,9 @@ class WriteWindow:
         """A WRITE of the usual size was answered; times in seconds of one clock."""
         if sent_at < self._not_before:
             return
+        if self._undisturbed == float("inf"):
+            # The first of all had no other before it.
+            self._undisturbed = now - sent_at
         self._seconds += now - sent_at
         self._answers += 1
         self._bytes += length
@@ -56,15 +65,26 @@ class WriteWindow:
         self._limited = False
 
     def _judge(self, mean: float, now: float) -> None:
-        # With the least in flight it takes what it takes, also where that is more than it used to be.
-        if mean < self._undisturbed or self.size == MIN_WINDOW:
+        # With the least in flight it takes what it takes, also where that is more than it used to be; the
+        # first answers after a larger window still waited behind what that had sent.
+        if mean < self._undisturbed or self._was_least:
             self._undisturbed = mean
+        self._was_least = self.size == MIN_WINDOW
         if mean > _FAR * self._undisturbed:
             self._doubling = False
-            self.size = max(self.size * 3 // 4, MIN_WINDOW)
-            # What was sent before is late for a reason that is gone.
-            self._not_before = now
+            self._resize(self.size * 3 // 4, now)
+            self._patience = _PATIENCE
         elif mean > _NEAR * self._undisturbed:
             self._doubling = False
+        elif self._limited and self._doubling:
+            self.size = min(self.size * 2, MAX_WINDOW)
+        elif self._patience:
+            self._patience -= 1
         elif self._limited:
-            self.size = min(self.size * 2 if self._doubling else self.size + _STEP, MAX_WINDOW)
+            self._resize(self.size + _STEP, now)
+
+    def _resize(self, size: int, now: float) -> None:
+        self.size = max(MIN_WINDOW, min(size, MAX_WINDOW))
+        self._was_least = self._was_least and self.size == MIN_WINDOW
+        # What was sent before tells of the window that was.
+        self._not_before = now
