@@ -13,14 +13,17 @@ from typing import Final
 import pyfuse3
 import trio
 
+import smbmount
 from engine import Share
 from smbmount.allocator import rest
+from smbmount.control import Control
 from smbmount.explain import one_line
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.mounttable import FUSE_TYPE, detach, topmost_mount
 from smbmount.notify import Notifier
 from smbmount.operations import Operations
 from smbmount.plan import Plan, fuse_options
+from smbmount.service import describe
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
 
@@ -54,10 +57,13 @@ class FuseMount:
     def __init__(self, plan: Plan) -> None:
         self.initialised = trio.Event()
         """Set in the step in which the kernel's first request is answered."""
+        self._source = plan.source
         self._mountpoint = plan.mountpoint
         self._options = fuse_options(plan)
         self._timeout = plan.options.timeout
         self._device: str | None = None
+        self._filesystem: FileSystem | None = None
+        self._notifier = Notifier()
         self._open = False
 
     async def open(self, share: Share, config: FileSystemConfig, tasks: trio.Nursery) -> FileSystem:
@@ -65,7 +71,7 @@ class FuseMount:
 
         Raises `MountFailure` if FUSE refuses, and the errors of the engine.
         """
-        filesystem = FileSystem(share, config, tasks, Notifier())
+        filesystem = FileSystem(share, config, tasks, self._notifier)
         await filesystem.start()
         operations = _AnnouncingOperations(filesystem, self._timeout, self.initialised)
         with _stderr_captured() as said:
@@ -76,6 +82,7 @@ class FuseMount:
             if text := one_line(said()):
                 logger.info("FUSE says: %s", text)
         self._open = True
+        self._filesystem = filesystem
         entry = topmost_mount(self._mountpoint)
         self._device = None if entry is None else entry.device
         tasks.start_soon(
@@ -86,6 +93,33 @@ class FuseMount:
     async def main(self) -> None:
         """Serve requests until the mount is gone, or `terminate` is called."""
         await pyfuse3.main()
+
+    async def serve_control(
+        self, share: Share, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Answer `smbmountctl` until cancelled."""
+        filesystem = self._filesystem
+        if filesystem is None or self._device is None:
+            task_status.started()
+            return
+        control = Control(
+            filesystem.copies,
+            lambda: self._status(share, filesystem),
+            self._notifier.forget_name,
+            self._timeout,
+        )
+        await control.serve(self._device, task_status=task_status)
+
+    def _status(self, share: Share, filesystem: FileSystem) -> dict[str, object]:
+        return {
+            "source": self._source,
+            "mountpoint": self._mountpoint,
+            "pid": os.getpid(),
+            "version": smbmount.__version__,
+            "connection": connection_status(share),
+            "file_system": filesystem.counts(),
+            "statistics": share.statistics().as_dict(),
+        }
 
     def terminate(self) -> None:
         """Take no more requests: `main` returns when those at work are done."""
@@ -137,6 +171,24 @@ class FuseMount:
 def _moved(share: Share) -> int:
     statistics = share.statistics()
     return statistics.bytes_received + statistics.bytes_sent
+
+
+def connection_status(share: Share) -> dict[str, object]:
+    """What was negotiated, as plain values."""
+    connection = share.description
+    return {
+        "summary": describe(connection),
+        "dialect": connection.dialect.name.removeprefix("SMB_").replace("_", "."),
+        "signing": connection.signing,
+        "cipher": connection.cipher,
+        "encrypted": connection.encrypted,
+        "guest": connection.guest,
+        "address": connection.address,
+        "max_read": connection.max_read,
+        "max_write": connection.max_write,
+        "max_transact": connection.max_transact,
+        "lost": share.is_lost,
+    }
 
 
 def _refused(mountpoint: str, said: str) -> MountFailure:

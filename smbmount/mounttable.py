@@ -13,6 +13,7 @@ MOUNTINFO: Final = "/proc/self/mountinfo"
 FUSE_TYPE: Final = "fuse.smbmount"
 
 _ESCAPE: Final = re.compile(rb"\\([0-3][0-7]{2})")
+_OWNER: Final = re.compile(rb"(?:^|,)user_id=([0-9]{1,10})(?:,|$)")
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 _FUSERMOUNT_SECONDS: Final = 10.0
@@ -26,6 +27,10 @@ class MountEntry(NamedTuple):
     mountpoint: str
     type: str
     source: str
+    root: str = "/"
+    """The folder of the file system that is shown there; of a bind mount it may be another than the root."""
+    owner: int | None = None
+    """Of a FUSE mount: the user who mounted it."""
 
 
 def parse_mountinfo(content: bytes) -> Iterator[MountEntry]:
@@ -36,18 +41,24 @@ def parse_mountinfo(content: bytes) -> Iterator[MountEntry]:
         right = file_system.split(b" ")
         if separator and len(left) >= 6 and len(right) >= 2:
             device, mountpoint, kind, source = map(_plain, (left[2], left[4], right[0], right[1]))
-            yield MountEntry(device, mountpoint, kind, source)
+            owner = _OWNER.search(right[2]) if len(right) > 2 else None
+            number = int(owner[1]) if owner else None
+            yield MountEntry(device, mountpoint, kind, source, _plain(left[3]), number)
 
 
 def _plain(field: bytes) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))
 
 
+def read_mounts() -> list[MountEntry]:
+    """The mount table, lowest mount first."""
+    with open(MOUNTINFO, "rb") as file:
+        return list(parse_mountinfo(file.read()))
+
+
 def topmost_mount(mountpoint: str) -> MountEntry | None:
     """The mount that is visible at exactly this absolute path, without touching it; None = none is."""
-    with open(MOUNTINFO, "rb") as file:
-        entries = list(parse_mountinfo(file.read()))
-    return next((entry for entry in reversed(entries) if entry.mountpoint == mountpoint), None)
+    return next((entry for entry in reversed(read_mounts()) if entry.mountpoint == mountpoint), None)
 
 
 def detach(mountpoint: str) -> None:

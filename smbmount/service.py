@@ -63,6 +63,8 @@ class KernelMount(Protocol):
 
     async def main(self) -> None: ...
 
+    async def serve_control(self, share: Share, *, task_status: trio.TaskStatus[None]) -> None: ...
+
     def terminate(self) -> None: ...
 
     async def write_pages_out(self) -> None: ...
@@ -179,6 +181,7 @@ class Service:
     async def _serve_requests(self, share: Share, filesystem: ServedFileSystem) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(_report_statistics, share, filesystem)
+            await nursery.start(self._mount.serve_control, share)
             nursery.start_soon(self._report_loss, share)
             nursery.start_soon(self._announce, share)
             with self._requests:

@@ -5,17 +5,21 @@ Paths are relative to the share, their parts separated by backslashes; "" is the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+import trio
+
 from engine import ntstatus
 from engine.client import listing
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
 from engine.client.config import Unc
-from engine.client.copy import copy_data
+from engine.client.copy import Progress, copy_new
 from engine.client.extended_attributes import get_ea, list_eas, set_ea
 from engine.client.file import File, query_all
 from engine.client.leases import Lease
@@ -28,7 +32,7 @@ from engine.client.stat import (
     stat_from_create,
 )
 from engine.client.tree import Tree
-from engine.errors import InvalidParameter, NtStatusError, RemoteProtocolError, SmbError, error_from_status
+from engine.errors import InvalidParameter, NotFound, RemoteProtocolError, SmbError, error_from_status
 from engine.proto.inflight import Reply, Request
 from engine.proto.lease_grants import LeaseKind
 from engine.proto.leases import Claim
@@ -81,6 +85,8 @@ _NO_OPTIONS: Final = CreateOptions(0)
 _NO_LEASE: Final[tuple[int, Sequence[CreateContext]]] = (OplockLevel.NONE, ())
 _VOLUME_ROOM: Final = 64
 _SNAPSHOT_ROOM: Final = 65536
+_REMOVAL_SECONDS: Final = 10.0
+"""For removing a copy that could not take its place, also while everything is being ended."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -452,33 +458,45 @@ class Share:
             await file.write_at(done, memoryview(data)[done:])
             return await file.close_and_stat()
 
-    async def copy(self, source: str, target: str, *, replace: bool = False) -> int:
+    async def copy(
+        self, source: str, target: str, *, replace: bool = False, progress: Progress | None = None
+    ) -> int:
         """Copy a file's data on the server itself; returns its size in bytes.
 
-        Raises `NotSupported` where the server cannot, `InvalidParameter` if both are the same file. A
-        `target` that was made here and could not be filled is deleted again.
+        `progress(done, total)` is called after each answer. `target` is there whole or not at all; until
+        then it cannot be opened. With `replace` a file that is there stays as it is until the copy takes
+        its place, as if renamed over it. Raises `NotSupported` where the server cannot, `AlreadyExists`,
+        and `InvalidParameter` if both are the same file.
         """
-        # Not OVERWRITE_IF: if both names are one file, it would have no content left to copy.
-        disposition = Disposition.OPEN_IF if replace else Disposition.CREATE
         kind = CreateOptions.NON_DIRECTORY_FILE
         async with await self.open(source, access=Access.READ, options=kind) as reader:
-            access = Access.READ | Access.WRITE | Access.DELETE
-            writer = await self.open(target, access=access, disposition=disposition, options=kind)
-            async with writer:
-                if writer.existed and _same_file(reader, writer):
-                    raise error_from_status(
-                        ntstatus.STATUS_INVALID_PARAMETER, f"copy {source} onto itself, {target}"
-                    )
-                try:
-                    copied = await copy_data(self._tree, reader, writer, reader.stat.size)
-                    if writer.stat.size > copied:
-                        await writer.truncate(copied)
-                    return copied
-                except NtStatusError:
-                    if not writer.existed:
-                        await writer.delete()
-                        await writer.close()
-                    raise
+            if not replace:
+                return await copy_new(self._tree, reader, target, progress)
+            await self._check_replaceable(reader, target)
+            folder, backslash, _ = target.rpartition("\\")
+            aside = f"{folder}{backslash}.copy-{secrets.token_hex(12)}"
+            size = await copy_new(self._tree, reader, aside, progress)
+        await self._take_place(aside, target)
+        return size
+
+    async def _check_replaceable(self, source: File, target: str) -> None:
+        try:
+            old = await self.stat(target)
+        except NotFound:
+            return
+        what = f"copy {source.path} onto {target}"
+        if old.is_directory:
+            raise error_from_status(ntstatus.STATUS_FILE_IS_A_DIRECTORY, what)
+        if _same_file(source, target, old):
+            raise error_from_status(ntstatus.STATUS_INVALID_PARAMETER, f"{what}, which is itself")
+
+    async def _take_place(self, aside: str, target: str) -> None:
+        try:
+            await self.rename(aside, target, replace=True)
+        except BaseException:
+            with trio.move_on_after(_REMOVAL_SECONDS, shield=True), contextlib.suppress(SmbError):
+                await self.unlink(aside)
+            raise
 
     async def volume_size(self) -> VolumeSize:
         """How much room the volume has and how much is free (one round trip)."""
@@ -529,11 +547,11 @@ class Share:
         await self._tree.exchange(EchoRequest(), what="reach the server", urgent=True)
 
 
-def _same_file(one: File, other: File) -> bool:
-    if not one.stat.file_id:
-        return one.path.casefold() == other.path.casefold()
+def _same_file(file: File, path: str, stat: FileStat) -> bool:
+    if not stat.file_id:
+        return file.path.casefold() == path.casefold()
     # Where a share spans several volumes, the number alone may not tell.
-    return (one.stat.file_id, one.stat.creation_ns) == (other.stat.file_id, other.stat.creation_ns)
+    return (file.stat.file_id, file.stat.creation_ns) == (stat.file_id, stat.creation_ns)
 
 
 def _decode_all(reply: Reply) -> FileStat:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import trio
 
 from smbmount.vfs.config import FileSystemConfig as FileSystemConfig
+from smbmount.vfs.copies import Copies
 from smbmount.vfs.core import Core
 from smbmount.vfs.directories import Directories
 from smbmount.vfs.errors import PosixError
@@ -36,6 +37,7 @@ class FileSystem:
     folders: Directories
     metadata: Metadata
     xattrs: ExtendedAttributes
+    copies: Copies
 
     def __init__(
         self,
@@ -70,6 +72,16 @@ class FileSystem:
         self.files.on_open = self.files_ahead.note_open
         self.metadata = Metadata(self.core, self.files)
         self.xattrs = ExtendedAttributes(self.core)
+        self.copies = Copies(self.core, self.names, self.renames)
+
+    def counts(self) -> dict[str, int]:
+        """How much is known, open and unwritten, for those who look at the mount."""
+        core = self.core
+        return {
+            "inodes": len(core.inodes),
+            "open_files": len(core.files.all()),
+            "dirty_bytes": core.write_budget.used,
+        }
 
     def prefetch_statistics(self) -> dict[str, int]:
         """Listings fetched ahead: how many were used (of these, waited for), were not, are on their way, and

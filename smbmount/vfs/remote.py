@@ -160,6 +160,11 @@ class RemoteShare(Protocol):
     async def write_file(self, path: str, data: Buffer, *, disposition: Disposition = ...) -> FileStat:
         """Create, write, close."""
 
+    async def copy(
+        self, source: str, target: str, *, progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        """Copy a file on the server to a new name; its size."""
+
     async def volume_size(self) -> VolumeSize:
         """The volume's room."""
 

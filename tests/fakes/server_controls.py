@@ -54,6 +54,10 @@ class Controls:
     """How the server answers controls; tests change it."""
 
     copy_limits: CopyLimits = field(default_factory=CopyLimits)
+    tells_copy_limits: bool = True
+    """Whether the refusal of a copy holds the limits, or is nothing but an error."""
+    copy_at_most: int | None = None
+    """Bytes that one request copies at most, without a word that more was asked for."""
     copy_claims: int | None = None
     """Bytes that the server says it copied, whatever it did."""
     ranges_at_once: int = 1000
@@ -88,13 +92,19 @@ class Controls:
         lengths = [chunk.length for chunk in request.chunks]
         limits = self.copy_limits
         if len(lengths) > limits.chunks or max(lengths) > limits.chunk or sum(lengths) > limits.total:
-            raise Refused(ntstatus.STATUS_INVALID_PARAMETER, CopyChunkResponse(*limits).encode())
+            told = CopyChunkResponse(*limits).encode() if self.tells_copy_limits else None
+            raise Refused(ntstatus.STATUS_INVALID_PARAMETER, told)
         number = int.from_bytes(request.source_key, "little")
         source = next(node for node in opened if node.file_id == number)
+        done = 0
         for chunk in request.chunks:
-            piece = source.data[chunk.source_offset : chunk.source_offset + chunk.length]
-            target.data[chunk.target_offset : chunk.target_offset + chunk.length] = piece
-        done = sum(lengths) if self.copy_claims is None else self.copy_claims
+            room = chunk.length if self.copy_at_most is None else self.copy_at_most - done
+            piece = source.data[chunk.source_offset : chunk.source_offset + min(chunk.length, room)]
+            target.data.extend(bytes(max(0, chunk.target_offset - len(target.data))))
+            target.data[chunk.target_offset : chunk.target_offset + len(piece)] = piece
+            done += len(piece)
+        if self.copy_claims is not None:
+            done = self.copy_claims
         return CopyChunkResponse(len(lengths), 0, done).encode()
 
     def _ranges(self, node: Content, asked: AllocatedRange) -> bytes:

@@ -547,6 +547,19 @@ class FakeShare:
             raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, path)
         return self.stat_of(self.put(path, bytes(data)), links=True)
 
+    async def copy(
+        self, source: str, target: str, *, progress: Callable[[int, int], None] | None = None
+    ) -> int:
+        """Copy a file to a new name; it has its content when the call ends."""
+        await self.enter("copy", source, target)
+        if self.exists(target):
+            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, target)
+        data = bytes(self.find(source).data)
+        self.put(target, data)
+        if progress is not None:
+            progress(len(data), len(data))
+        return len(data)
+
     async def volume_size(self) -> VolumeSize:
         """The volume's room."""
         await self.enter("volume_size")

@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
 from engine import (
+    AccessDenied,
     AlreadyExists,
+    DeletePending,
     InvalidParameter,
     IsADirectory,
     LocalProtocolError,
@@ -26,6 +29,7 @@ from tests.integration.support_engine import (
     in_trio,
     inside,
     listing,
+    settle,
 )
 from tests.support.samba import SambaServer, ShareConfig
 
@@ -119,7 +123,7 @@ async def test_copy_of_a_file_onto_itself_leaves_it_alone(samba: SambaServer, sh
         await share.write_file(at("file"), b"content")
         await share.link(at("file"), at("second"))
         for target in ("file", "FILE", "second"):
-            with pytest.raises(InvalidParameter, match="onto itself"):
+            with pytest.raises(InvalidParameter, match="which is itself"):
                 await share.copy(at("file"), at(target), replace=True)
         assert await share.read_file(at("file"), 100) == b"content"
 
@@ -155,6 +159,53 @@ async def test_copy_that_fails_on_the_way_leaves_no_torso(samba: SambaServer, sh
             with pytest.raises(NtStatusError, match="copy"):
                 await share.copy(at("source"), at("target"))
         assert [entry.name for entry in await listing(share, share_path.name)] == ["source"]
+
+
+@in_trio
+async def test_copy_that_cannot_take_its_place_leaves_the_old_file(
+    samba: SambaServer, share_path: Path
+) -> None:
+    at = inside(share_path)
+    async with connected(samba) as share:
+        await share.write_file(at("source"), b"new")
+        await share.write_file(at("target"), b"old")
+        async with await share.open(at("target")):
+            with pytest.raises(AccessDenied, match="rename"):
+                await share.copy(at("source"), at("target"), replace=True)
+        assert await share.read_file(at("target"), 10) == b"old"
+        assert {entry.name for entry in await listing(share, share_path.name)} == {"source", "target"}
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@in_trio
+async def test_copy_cancelled_on_the_way_leaves_no_torso(
+    samba: SambaServer, share_path: Path, replace: bool
+) -> None:
+    """Nobody can open what is being made; cancelled, that is gone, and a file that was there is not."""
+    at = inside(share_path)
+    (share_path / "source").touch()
+    os.truncate(share_path / "source", 1024 * MIB)
+    if replace:
+        (share_path / "target").write_bytes(b"old")
+    samba.adopt(share_path)
+    async with connected(samba) as share:
+        before = {entry.name for entry in await listing(share, share_path.name)}
+        begun = trio.Event()
+
+        async def copy() -> None:
+            await share.copy(at("source"), at("target"), replace=replace, progress=lambda *_: begun.set())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(copy)
+            await begun.wait()
+            (half,) = {entry.name for entry in await listing(share, share_path.name)} - before
+            with pytest.raises(DeletePending):
+                await share.open(at(half))
+            nursery.cancel_scope.cancel()
+        await settle(share)
+        assert {entry.name for entry in await listing(share, share_path.name)} == before
+    if replace:
+        assert (share_path / "target").read_bytes() == b"old"
 
 
 @in_trio

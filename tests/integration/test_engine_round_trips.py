@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,34 @@ async def test_copy_on_the_server(samba: SambaServer, share_path: Path) -> None:
         await share.write_file(at("source"), bytes(5 * MIB))
         async with trips(share) as made:
             await share.copy(at("source"), at("target"))
-        assert made == {"CREATE+QUERY_INFO": 2, "IOCTL": 2, "CLOSE": 2}
+        assert made == {
+            "CREATE+QUERY_INFO": 1,
+            "CREATE+SET_INFO": 1,
+            "IOCTL": 2,
+            "SET_INFO+CLOSE": 1,
+            "CLOSE": 1,
+        }
+
+
+@in_trio
+async def test_a_large_copy_keeps_several_requests_under_way(samba: SambaServer, share_path: Path) -> None:
+    """1,024 chunks of 1 MiB, 16 in a request, four requests at a time: 16 times there and back, not 1,024."""
+    at = inside(share_path)
+    (share_path / "source").touch()
+    os.truncate(share_path / "source", 1024 * MIB)
+    samba.adopt(share_path)
+    async with connected(samba) as share:
+        in_flight: set[int] = set()
+        async with trips(share) as made:
+            copied = await share.copy(
+                at("source"), at("target"), progress=lambda *_: in_flight.add(share.statistics().in_flight)
+            )
+        assert copied == 1024 * MIB
+        assert made["IOCTL"] == 1 + 1024 // 16
+        # Looked at when one has just been answered.
+        assert max(in_flight) == 3
+    assert (share_path / "target").stat().st_size == 1024 * MIB
+    (share_path / "target").unlink()
 
 
 @in_trio

@@ -12,7 +12,10 @@ import pytest
 import smbmount
 from scripts.lib.option_tables import CHECKOUT, DOCUMENTS, updated
 
-MAN_PAGE = CHECKOUT / "docs/man/smbmount.8"
+MAN_PAGES = {
+    CHECKOUT / "docs/man/smbmount.8": "allow_other",
+    CHECKOUT / "docs/man/smbmountctl.1": "daemon",
+}
 TROUBLESHOOTING = CHECKOUT / "docs/TROUBLESHOOTING.md"
 
 
@@ -21,21 +24,22 @@ def test_option_tables_are_up_to_date(path: Path) -> None:
     assert path.read_text() == updated(path), "run: python -m scripts.lib.option_tables"
 
 
-def test_man_page_renders_without_a_warning() -> None:
+@pytest.mark.parametrize("page", MAN_PAGES, ids=lambda page: page.name)
+def test_man_page_renders_without_a_warning(page: Path) -> None:
     done = subprocess.run(
-        ["groff", "-man", "-Tutf8", "-K", "utf8", "-ww", "-b", MAN_PAGE],
+        ["groff", "-man", "-Tutf8", "-K", "utf8", "-ww", "-b", page],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "allow_other" in done.stdout
+    assert MAN_PAGES[page] in done.stdout
 
 
 def test_versions_agree() -> None:
     assert f"## {smbmount.__version__}" in (CHECKOUT / "CHANGELOG.md").read_text()
-    assert f"smbmount {smbmount.__version__}" in MAN_PAGE.read_text()
+    assert all(f"smbmount {smbmount.__version__}" in page.read_text() for page in MAN_PAGES)
 
 
 def test_messages_explained_are_messages_we_have() -> None:

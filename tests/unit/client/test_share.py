@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -257,6 +258,68 @@ def test_a_server_that_allows_no_copy_at_all(limits: CopyLimits) -> None:
     run(server, test)
 
 
+def test_a_refusal_that_tells_no_limits_is_an_error() -> None:
+    server = FakeServer()
+    server.tree.controls.copy_limits = CopyLimits(chunks=1)
+    server.tree.controls.tells_copy_limits = False
+    server.tree.add_file("a", bytes(3 << 20))
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.InvalidParameter, match="copy a to b"):
+            await share.copy("a", "b")
+
+    run(server, test)
+    assert list(server.tree.root.children) == ["a"]
+
+
+@pytest.mark.parametrize("size", [0, 1, (16 << 20) - 1, 16 << 20, (40 << 20) + 3])
+def test_copies_of_several_requests_tell_their_progress(size: int) -> None:
+    server = FakeServer()
+    server.tree.controls.copy_limits = CopyLimits(chunks=3, total=5 << 19)
+    content = random.Random(size).randbytes(size)
+    server.tree.add_file("a", content)
+    told: list[tuple[int, int]] = []
+
+    async def test(share: engine.Share) -> None:
+        assert await share.copy("a", "b", progress=lambda done, total: told.append((done, total))) == size
+
+    run(server, test)
+    assert server.tree.node("b").data == content
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1:] == ([(size, size)] if size else [])
+
+
+def test_a_server_that_copies_less_than_it_was_asked_for() -> None:
+    server = FakeServer()
+    server.tree.controls.copy_at_most = 700_001
+    content = random.Random(1).randbytes((33 << 20) + 5)
+    server.tree.add_file("a", content)
+
+    async def test(share: engine.Share) -> None:
+        assert await share.copy("a", "b") == len(content)
+
+    run(server, test)
+    assert server.tree.node("b").data == content
+
+
+def test_a_copy_in_the_making_goes_with_its_handle() -> None:
+    """What is seen of the target while it is copied is a file that its last close deletes."""
+    server = FakeServer()
+    server.tree.add_file("a", bytes(20 << 20))
+    marked: list[bool] = []
+
+    def look(done: int, total: int) -> None:
+        opens = server.tree.opens.values()
+        marked.extend(handle.delete_on_close for handle in opens if handle.node.name == "b")
+
+    async def test(share: engine.Share) -> None:
+        await share.copy("a", "b", progress=look)
+
+    run(server, test)
+    assert marked == [True, True]
+    assert len(server.tree.node("b").data) == 20 << 20
+
+
 def test_a_copy_that_the_server_cannot_do_leaves_no_target() -> None:
     server = FakeServer()
     server.refusals[Command.IOCTL] = ntstatus.STATUS_NOT_SUPPORTED
@@ -282,12 +345,25 @@ def test_a_copy_replaces_a_longer_target() -> None:
 
     async def test(share: engine.Share) -> None:
         assert await share.copy("a", "there", replace=True) == 3
-        with pytest.raises(engine.InvalidParameter, match="onto itself"):
+        with pytest.raises(engine.InvalidParameter, match="which is itself"):
             await share.copy("a", "a", replace=True)
 
     run(server, test)
     assert server.tree.node("there").data == b"new"
     assert server.tree.node("a").data == b"new"
+
+
+@pytest.mark.parametrize("credits", [1, 2, 64])
+def test_a_copy_with_few_credits(credits: int) -> None:
+    server = FakeServer(total_credits=credits)
+    server.tree.add_file("a", b"content")
+
+    async def test(share: engine.Share) -> None:
+        assert await share.copy("a", "b") == 7
+        assert await share.copy("b", "a", replace=True) == 7
+
+    run(server, test)
+    assert sorted(server.tree.root.children) == ["a", "b"]
 
 
 @pytest.mark.parametrize("claims", [0, 101])
@@ -309,7 +385,7 @@ def test_without_file_ids_a_file_is_known_by_its_name() -> None:
     server.tree.add_file("a", b"content")
 
     async def test(share: engine.Share) -> None:
-        with pytest.raises(engine.InvalidParameter, match="onto itself"):
+        with pytest.raises(engine.InvalidParameter, match="which is itself"):
             await share.copy("a", "A", replace=True)
         assert await share.copy("a", "b") == 7
 

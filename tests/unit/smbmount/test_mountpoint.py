@@ -75,6 +75,7 @@ def test_root_does_not_mount_on_another_users_folder_without_force(tmp_path: Pat
 
 MOUNTINFO = rb"""22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw
 30 27 0:50 / /mnt/a\040b\011\134 rw - fuse.smbmount //srv/my\040share,x rw,user_id=0
+33 27 0:50 /sub\040folder /home/b rw - fuse.smbmount //srv/share rw,user_id=1000,group_id=0
 31 27 0:51 / /mnt/a\040b\011\134 rw master:1 propagate_from:2 - autofs systemd-1 rw
 broken line
 32 27 0:52 / /mnt/x
@@ -84,7 +85,8 @@ broken line
 def test_the_mount_table_is_read_with_its_escapes() -> None:
     assert list(parse_mountinfo(MOUNTINFO)) == [
         MountEntry("0:21", "/proc", "proc", "proc"),
-        MountEntry("0:50", "/mnt/a b\t\\", "fuse.smbmount", "//srv/my share,x"),
+        MountEntry("0:50", "/mnt/a b\t\\", "fuse.smbmount", "//srv/my share,x", "/", 0),
+        MountEntry("0:50", "/home/b", "fuse.smbmount", "//srv/share", "/sub folder", 1000),
         MountEntry("0:51", "/mnt/a b\t\\", "autofs", "systemd-1"),
     ]
 

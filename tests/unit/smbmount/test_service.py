@@ -131,6 +131,10 @@ class World:
         if not self.requests_end:
             await trio.sleep_forever()
 
+    async def serve_control(self, share: Share, *, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
     def terminate(self) -> None:
         self.events.append("terminated")
         self.ended.set()

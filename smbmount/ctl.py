@@ -1,0 +1,336 @@
+"""The command `smbmountctl`: it asks a running mount for its state, and for copies on the server.
+
+It finds the mount in the mount table and talks to its daemon; a mount that hangs is not touched.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import getopt
+import json
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import smbmount
+from smbmount import controlpath
+from smbmount.failures import ExitCode
+from smbmount.mounttable import FUSE_TYPE, MountEntry, read_mounts
+
+USAGE: Final = "smbmountctl cp [-n] [-p] SOURCE TARGET | smbmountctl status [--json] MOUNTPOINT"
+
+_HELP: Final = f"""usage: {USAGE}
+
+Ask a running smbmount.
+
+  cp SOURCE TARGET    copy a file within a mount on the server, without moving its data over the network;
+                      TARGET is a new name, a file to be replaced, or a folder
+    -n                leave TARGET alone if it exists
+    -p                keep the time of the last change
+  status MOUNTPOINT   show the connection, its counters, and what is not written yet
+    --json            the same as JSON, for programs
+  -V, --version       show the version
+  -h, --help          show this help
+"""
+
+_SILENCE_SECONDS: Final = 30.0
+"""The daemon speaks twice a second while it copies; one that is silent for so long hangs."""
+_MAX_REPLY: Final = 1 << 20
+_MAX_LINKS: Final = 40
+_SYNC_FILE_RANGE: Final = 7
+"""WAIT_BEFORE, WRITE and WAIT_AFTER: sync_file_range(2)."""
+_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+class CtlError(Exception):
+    """What was asked for cannot be done; `str()` is one line that says why and what to do."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A path on a mount: the names that lead to it from the root of the mounted file system."""
+
+    mount: MountEntry
+    parts: tuple[str, ...]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, 1 (usage, or refused) or 2 (the system, or the server, failed)."""
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except CtlError as error:
+        _complain(str(error))
+        return error.code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return ExitCode.SYSTEM
+    except OSError as error:
+        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        return ExitCode.SYSTEM
+
+
+def _complain(sentence: str) -> None:
+    line = f"smbmountctl: {' '.join(sentence.split())}\n"
+    sys.stderr.write(line.encode("utf-8", "backslashreplace").decode())
+    sys.stderr.flush()
+
+
+def _run(argv: list[str]) -> int:
+    command, arguments = (argv[0], argv[1:]) if argv else ("", [])
+    match command:
+        case "cp":
+            flags, (source, target) = _options(arguments, "np", (), 2)
+            copy(source, target, no_clobber="-n" in flags, keep_time="-p" in flags)
+        case "status":
+            flags, (path,) = _options(arguments, "", ("json",), 1)
+            show_status(path, as_json="--json" in flags)
+        case "-h" | "--help":
+            sys.stdout.write(_HELP)
+        case "-V" | "--version":
+            sys.stdout.write(f"smbmountctl {smbmount.__version__}\n")
+        case _:
+            problem = f"there is no command {command!r}" if command else "a command is needed"
+            raise CtlError(f"{problem}; usage: {USAGE}")
+    return ExitCode.SUCCESS
+
+
+def _options(arguments: list[str], short: str, long: Sequence[str], count: int) -> tuple[set[str], list[str]]:
+    try:
+        given, positional = getopt.gnu_getopt(arguments, short, list(long))
+    except getopt.GetoptError as error:
+        raise CtlError(f"{error.msg}; see smbmountctl --help") from None
+    if len(positional) != count or not all(positional):
+        raise CtlError(f"{count} path{'s' if count > 1 else ''} must be given; usage: {USAGE}")
+    return {flag for flag, _ in given}, positional
+
+
+# Finding the mount
+
+
+def locate(path: str, mounts: Sequence[MountEntry]) -> Location:
+    """The mount that a path is on. What is on the mount is not touched, only the way there.
+
+    Symbolic links on the way are followed, those on the mount are left to the daemon. Raises `CtlError`.
+    """
+    visible = {entry.mountpoint: entry for entry in mounts}
+    pending = deque(os.path.join(os.getcwd(), path).split("/"))
+    here, links = "/", 0
+    while pending:
+        part = pending.popleft()
+        if part in ("", "."):
+            continue
+        step = os.path.dirname(here) if part == ".." else os.path.join(here, part)
+        entry = visible.get(step)
+        if entry is not None and entry.type == FUSE_TYPE:
+            if next((part for part in pending if part not in ("", ".")), "") == "..":
+                here = step
+                continue
+            return _below(entry, pending, visible, path)
+        with suppress(OSError):
+            target = os.readlink(step)
+            links += 1
+            if links > _MAX_LINKS:
+                raise CtlError(f"{path}: too many symbolic links")
+            pending.extendleft(reversed(target.split("/")))
+            step = "/" if target.startswith("/") else here
+        here = step
+    raise CtlError(f"{path} is not on an smbmount: use cp, or give a path on one")
+
+
+def _below(entry: MountEntry, pending: deque[str], visible: Mapping[str, MountEntry], path: str) -> Location:
+    """The rest of a path that has reached the mount `entry`: other mounts may stand on it."""
+    here = entry.mountpoint
+    rest = list(pending)
+    for index, part in enumerate(rest):
+        if part == "..":
+            break
+        here = os.path.join(here, part) if part not in ("", ".") else here
+        other = visible.get(here, entry)
+        if other is not entry and here != entry.mountpoint:
+            if other.type != FUSE_TYPE:
+                raise CtlError(f"{path} is not on an smbmount: another file system is mounted on {here}")
+            return _below(other, deque(rest[index + 1 :]), visible, path)
+    return Location(entry, (*entry.root.split("/"), *rest))
+
+
+# Talking to the daemon
+
+
+def converse(mount: MountEntry, request: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+    """Send a request to a mount's daemon and yield its replies, until the last or for as long as one listens.
+
+    Raises `CtlError` if it cannot be reached, falls silent or goes away.
+    """
+    with _connected(mount) as connection:
+        connection.settimeout(_SILENCE_SECONDS)
+        try:
+            # A daemon that will not hear us has said so, and hung up.
+            with suppress(BrokenPipeError):
+                connection.sendall(json.dumps(request).encode() + b"\n")
+            with connection.makefile("rb") as lines:
+                while line := lines.readline(_MAX_REPLY):
+                    reply = json.loads(line)
+                    yield reply
+                    if "ok" in reply:
+                        return
+        except TimeoutError:
+            raise CtlError(f"{_name(mount)} does not answer: it may hang", ExitCode.SYSTEM) from None
+        except (OSError, ValueError) as error:
+            raise CtlError(f"{_name(mount)} broke off: {error}", ExitCode.SYSTEM) from None
+    raise CtlError(f"{_name(mount)} ended before it had answered", ExitCode.SYSTEM)
+
+
+@contextmanager
+def _connected(mount: MountEntry) -> Iterator[socket.socket]:
+    own = os.geteuid()
+    owner = own if mount.owner is None else mount.owner
+    if own not in (0, owner):
+        raise CtlError(f"{mount.mountpoint} was mounted by user {owner}: ask as that user, or as root")
+    failure: OSError | None = None
+    for path in controlpath.folders(owner, os.environ, own=own == owner):
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(controlpath.opened_folder(path, owner))
+                connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                connection.settimeout(_SILENCE_SECONDS)
+                connection.connect(controlpath.address(folder, controlpath.socket_name(mount.device)))
+            except OSError as error:
+                if failure is None or error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                    failure = error
+                continue
+            if controlpath.peer_user(connection) != owner:
+                raise CtlError(f"what listens in {path} is not user {owner}'s", ExitCode.SYSTEM)
+            yield connection
+            return
+    why = failure.strerror if failure is not None else "no socket"
+    raise CtlError(
+        f"the daemon of {_name(mount)} cannot be reached ({why}): it has ended, or could not make its socket",
+        ExitCode.SYSTEM,
+    )
+
+
+def _name(mount: MountEntry) -> str:
+    return f"{mount.source} on {mount.mountpoint}"
+
+
+# The commands
+
+
+def copy(source: str, target: str, *, no_clobber: bool, keep_time: bool) -> None:
+    """Copy a file on the server; raises `CtlError`."""
+    tried = f"cannot copy {source} to {target}"
+    mounts = read_mounts()
+    of_source, of_target = locate(source, mounts), locate(target, mounts)
+    if of_source.mount.device != of_target.mount.device:
+        raise CtlError(f"{tried}: they are on different mounts: use cp")
+    _write_pages_out(source, tried)
+    request = {
+        "command": "cp",
+        "source": of_source.parts,
+        "target": of_target.parts,
+        "no_clobber": no_clobber,
+        "keep_time": keep_time,
+    }
+    shows = sys.stderr.isatty()
+    reply: dict[str, Any] = {}
+    try:
+        for reply in converse(of_source.mount, request):
+            if shows and reply.get("total"):
+                sys.stderr.write(f"\r{progress_line(reply['done'], reply['total'])}\x1b[K")
+                sys.stderr.flush()
+    finally:
+        if shows:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+    _check(reply, tried)
+
+
+def _write_pages_out(path: str, tried: str) -> None:
+    """Have the kernel hand over what programs changed through memory maps: only it knows of that.
+
+    Root may be locked out of somebody's mount; then there is only the daemon to ask.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        start = ctypes.c_int64(0)
+        if libc.sync_file_range(descriptor, start, start, _SYNC_FILE_RANGE):
+            number = ctypes.get_errno()
+            if number in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                raise CtlError(
+                    f"{tried}: {path} could not be written out: {os.strerror(number)}", ExitCode.SYSTEM
+                )
+    finally:
+        os.close(descriptor)
+
+
+def progress_line(done: int, total: int) -> str:
+    """How far a copy is, for a person."""
+    return f"{100 * done // total:3d} %  {size_text(done)} of {size_text(total)}"
+
+
+def size_text(size: int) -> str:
+    """A number of bytes, short."""
+    scaled, unit = float(size), 0
+    while scaled >= 1024 and unit < len(_UNITS) - 1:
+        scaled /= 1024
+        unit += 1
+    return f"{size} bytes" if not unit else f"{scaled:.1f} {_UNITS[unit]}"
+
+
+def _check(reply: Mapping[str, Any], tried: str) -> None:
+    if not reply.get("ok"):
+        code = ExitCode.USAGE if reply.get("kind") == "refused" else ExitCode.SYSTEM
+        raise CtlError(f"{tried}: {reply.get('error', 'no reason was given')}", code)
+
+
+def show_status(path: str, *, as_json: bool) -> None:
+    """Print what the daemon of the mount at `path` says of itself; raises `CtlError`."""
+    mount = locate(path, read_mounts()).mount
+    *_, reply = converse(mount, {"command": "status"})
+    _check(reply, f"cannot ask {_name(mount)}")
+    del reply["ok"]
+    text = json.dumps(reply, indent=2) + "\n" if as_json else status_text(reply)
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
+
+
+def status_text(status: Mapping[str, Any]) -> str:
+    """The reply to `status` for a person."""
+    connection, counts, statistics = status["connection"], status["file_system"], status["statistics"]
+    trips = sorted(statistics["trips"].items(), key=lambda item: -item[1])
+    rows = [
+        ("connection", ("LOST: " if connection["lost"] else "") + connection["summary"]),
+        ("server", connection["address"]),
+        (
+            "limits",
+            f"{size_text(connection['max_read'])} per read, {size_text(connection['max_write'])} per write",
+        ),
+        ("sent", size_text(statistics["bytes_sent"])),
+        ("received", size_text(statistics["bytes_received"])),
+        ("in flight", f"{statistics['in_flight']} requests, at most {statistics['most_in_flight']} so far"),
+        ("credits", str(statistics["credits"])),
+        ("not written", size_text(counts["dirty_bytes"])),
+        ("open files", str(counts["open_files"])),
+        ("inodes", str(counts["inodes"])),
+        ("round trips", str(statistics["round_trips"])),
+        *((f"  {count}", commands) for commands, count in trips),
+    ]
+    lines = [f"{status['source']} on {status['mountpoint']}, process {status['pid']}"]
+    return "\n".join(lines + [f"  {name:13} {value}" for name, value in rows]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
