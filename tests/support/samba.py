@@ -68,8 +68,8 @@ class SambaServer:
     """One smbd with its own configuration; a context manager, or `start()` and `stop()` by hand.
 
     `global_options` and the options of `shares` go into `smb.conf` as they are, after the defaults and
-    stronger than them. `port` 0 takes a free one. `stop()` ends every process it started and removes
-    every folder it made; a folder given in a `ShareConfig` stays.
+    stronger than them. `port` 0 takes a free one; `address` is one of the loopback network. `stop()` ends
+    every process it started and removes every folder it made; a folder given in a `ShareConfig` stays.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class SambaServer:
         *,
         global_options: Mapping[str, str] | None = None,
         port: int = 0,
+        address: str = LOOPBACK,
         password: str = TEST_PASSWORD,
     ) -> None:
-        self.address = LOOPBACK
+        self.address = address
         self.port = port or _free_port()
         self.user = TEST_USER if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         self.password = password
