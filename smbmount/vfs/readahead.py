@@ -65,15 +65,6 @@ class ReadAhead:
         stream.advance(offset, end, size)
         return await self._collect(stream, offset, end)
 
-    def seed(self, data: memoryview) -> None:
-        """Take over the content from offset 0 on that came with the open, if there is room for it."""
-        if not data or self._streams:
-            return
-        stream = self._new_stream(0)
-        if stream.adopt(data, 0):
-            self._use(stream)
-            self._ends.pop(0, None)
-
     def drop(self) -> None:
         """Forget all that was fetched: it may be outdated."""
         for stream in self._streams:

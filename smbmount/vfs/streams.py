@@ -175,16 +175,6 @@ class Stream:
         self._grow_at = offset + length + 1
         return self._append(offset, self._boundary(offset, max(length, FIRST_WINDOW), size))
 
-    def adopt(self, data: memoryview, offset: int) -> bool:
-        """Take over what has been fetched already; False if there is no room."""
-        chunk = Chunk(offset, len(data))
-        if not self._enter(chunk):
-            return False
-        chunk.data = data
-        chunk.done.set()
-        self._grow_at = chunk.end + 1
-        return True
-
     def advance(self, offset: int, end: int, size: int) -> None:
         """A read from `offset` to `end`: fetch what is missing of it and what may come next, forget what is
         behind. The window doubles while its reader waits and the link is not full."""

@@ -274,39 +274,6 @@ async def test_what_is_there_is_read_without_a_checkpoint() -> None:
             await b.read(256 * KIB, 128 * KIB)
 
 
-@virtual_time
-async def test_content_that_came_with_the_open_is_read_without_a_request() -> None:
-    async with bench(64 * KIB) as b:
-        b.window.seed(memoryview(b.content))
-        assert b.budget.used == 64 * KIB
-        with trio.testing.assert_no_checkpoints():
-            assert await b.read(0, 128 * KIB) == b.content
-        assert b.fetched() == []
-        b.window.drop()
-        assert await b.read(0, 64 * KIB) == b.content
-        assert b.fetched() == [(0, 64 * KIB)]
-
-
-@virtual_time
-async def test_behind_the_content_that_came_with_the_open_the_file_goes_on() -> None:
-    async with bench(4 * MIB + 5) as b:
-        b.window.seed(memoryview(b.content)[: 64 * KIB])
-        position = 0
-        while position < len(b.content):
-            piece = await b.read(position, 128 * KIB)
-            assert piece == b.content[position : position + 128 * KIB]
-            position += len(piece)
-        assert sum(int(str(length)) for _, length in b.fetched()) == len(b.content) - 64 * KIB
-
-
-@virtual_time
-async def test_content_that_came_with_the_open_is_not_kept_where_there_is_no_room() -> None:
-    async with bench(64 * KIB, limit=32 * KIB) as b:
-        b.window.seed(memoryview(b.content))
-        assert b.budget.used == 0
-        assert await b.read(0, 64 * KIB) == b.content
-
-
 async def read_through(file: LinkedFile, budget: ReadBudget) -> float:
     """Read all of a file as the kernel does; bytes per second."""
     start = trio.current_time()
