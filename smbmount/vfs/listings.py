@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from engine import FileStat
+from engine import FileAttributes, FileStat
 from smbmount.vfs.attributes import DIRECTORY, FILE
 from smbmount.vfs.names import fold
 
@@ -25,6 +25,11 @@ CACHE_LIMIT: Final = 65_536
 
 SMALL_FILE: Final = 65_536
 """Bytes of a file that comes with its open, in one reply."""
+
+_ELSEWHERE: Final = int(
+    FileAttributes.OFFLINE | FileAttributes.RECALL_ON_OPEN | FileAttributes.RECALL_ON_DATA_ACCESS
+)
+"""The content is on a tape or in a cloud, and fetching it is for those who ask for it."""
 
 _OUTDATED_AFTER: Final = 30.0
 """Seconds after its expiry for which a listing still tells the order; then its memory is given back."""
@@ -130,8 +135,8 @@ class Listing:
 
 
 def is_small(stat: FileStat) -> bool:
-    """Whether a file has content, and so little that it comes with its open."""
-    return 0 < stat.size <= SMALL_FILE
+    """Whether a file has content, at hand and so little that it comes with its open."""
+    return 0 < stat.size <= SMALL_FILE and not stat.attributes & _ELSEWHERE
 
 
 class ListingCache:

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from engine import LeaseState
+from engine import FileAttributes, LeaseState
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
 from smbmount.vfs.idle import MAX_IDLE
@@ -499,11 +499,12 @@ async def test_what_was_fetched_ahead_is_not_used_after_a_break() -> None:
 
 @virtual_time
 @pytest.mark.parametrize("supports_leases", [False, True])
-async def test_large_and_empty_files_are_not_fetched_ahead(supports_leases: bool) -> None:
+async def test_large_empty_and_offline_files_are_not_fetched_ahead(supports_leases: bool) -> None:
     async with mounted(FakeShare(supports_leases=supports_leases)) as (share, fs):
         share.put("large", bytes(65537))
         share.put("empty")
-        for name in ("large", "empty"):
+        share.put("tape", b"data").attributes |= FileAttributes.OFFLINE
+        for name in ("large", "empty", "tape"):
             inode = fs.core.inodes[(await lookup(fs, name)).number]
             assert not await fs.files.fetch_ahead(inode)
         assert share.count("open") == 0
