@@ -187,6 +187,8 @@ class Transport:
             self._staging[:left] = bytes(self._staging[self._start : self._end])
             self._start = 0
             self._end = left
+        if self._closed:
+            raise trio.ClosedResourceError
         if self._emptied:
             # A system call to learn that there is nothing costs as much as one that brings something.
             await trio.lowlevel.wait_readable(self._sock)

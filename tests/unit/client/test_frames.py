@@ -177,6 +177,18 @@ def test_closing_wakes_who_waits_to_send_or_to_receive() -> None:
     trio.run(main)
 
 
+def test_whoever_begins_to_receive_after_the_end_is_told() -> None:
+    async def main() -> None:
+        async with pair() as (transport, other):
+            await other.send(framed(b"one"))
+            assert await receive(transport) == b"one"
+            transport.close()
+            with pytest.raises(trio.ClosedResourceError):
+                await transport.receive()
+
+    trio.run(main)
+
+
 @pytest.mark.parametrize("size", [1, 3, 5, 1000, 70_000])
 def test_frames_come_out_as_they_went_in_however_they_are_cut(size: int) -> None:
     datas = [b"", b"a", bytes(64), b"z" * (65536 if size > 5 else 700), b"end"]
