@@ -139,7 +139,10 @@ class Core:
         inode.target = entry.target
         fresh_until = entry.asked_at + self.time_to_live(entry.kind)
         inode.update(entry.stat, entry.asked, fresh_until)
-        return self.inodes.enter(parent, name, smb_name, inode, fresh_until)
+        dentry = self.inodes.enter(parent, name, smb_name, inode, fresh_until)
+        if entry.kind != DIRECTORY and entry.stat.number_of_links == 1:
+            self.inodes.confirm_only(dentry)
+        return dentry
 
     def adopt_new(self, parent: Inode, name: bytes, smb_name: str, answer: Answer) -> Dentry:
         """Record what we have just made: whatever had the name before is another inode, with other links."""

@@ -404,7 +404,7 @@ class Files:
                 handle.wrote = True
                 await handle.file.truncate(size)
             else:
-                await core.share.truncate(core.inodes.path(inode), size, lease=inode.lease)
+                await self._truncate_by_name(inode, size)
         except BaseException:
             inode.expire()
             raise
@@ -414,6 +414,15 @@ class Files:
         inode.stat.size = inode.clean_size = size
         inode.stat.allocation_size = min(inode.stat.allocation_size, size)
         inode.stale = True
+
+    async def _truncate_by_name(self, inode: Inode, size: int) -> None:
+        """Two round trips, as the name may have become another file's: that one would lose its content.
+        `PosixError` ESTALE then."""
+        file, _ = await self._open_by_name(inode, Access.WRITE_DATA, truncate=False)
+        try:
+            await file.truncate(size)
+        finally:
+            file.close_later()
 
     async def flush(self, number: int) -> None:
         """Called at each close(2): write what is unwritten, and report this open file's error."""

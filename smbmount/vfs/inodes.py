@@ -363,6 +363,7 @@ class InodeTable:
         if dentry is not None:
             if dentry.inode is inode:
                 dentry.fresh_until = max(fresh_until, dentry.fresh_until)
+                self.confirm(dentry)
                 return dentry
             self.remove(dentry)
         number = inode.number
@@ -374,6 +375,22 @@ class InodeTable:
         parent.children[name] = dentry
         inode.names.append(dentry)
         return dentry
+
+    @staticmethod
+    def confirm(dentry: Dentry) -> None:
+        """Of its inode's names this is the one to use: a program, or the server, has just named it."""
+        names = dentry.inode.names
+        if names[-1] is not dentry:
+            names.remove(dentry)
+            names.append(dentry)
+
+    def confirm_only(self, dentry: Dentry) -> None:
+        """The server says that the file has this name alone: others are what another client renamed."""
+        names = dentry.inode.names
+        if len(names) > 1:
+            right = self.siblings(dentry)
+            for other in [other for other in names if other not in right]:
+                self.remove(other)
 
     def remove(self, dentry: Dentry) -> None:
         """Forget a name."""

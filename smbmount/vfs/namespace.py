@@ -69,6 +69,7 @@ class Namespace:
         now = core.now()
         dentry = parent.children.get(name)
         if dentry is not None and dentry.fresh_until > now and dentry.inode.validity(now):
+            core.inodes.confirm(dentry)
             return dentry
         listing = parent.listing
         if listing is None or listing.fresh_until <= now or (parent, name) in self._removed:

@@ -139,9 +139,6 @@ class RemoteShare(Protocol):
     async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
         """Make a hard link."""
 
-    async def truncate(self, path: str, size: int, *, lease: Lease | None = None) -> None:
-        """Set the end of file of a path."""
-
     async def set_basic(
         self,
         path: str,

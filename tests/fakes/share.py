@@ -511,14 +511,6 @@ class FakeShare:
         folder.children[key] = (new.rpartition("\\")[2], node)
         node.names += 1
 
-    async def truncate(self, path: str, size: int, *, lease: Lease | None = None) -> None:
-        """Set the size of a path."""
-        await self.enter("truncate", path, size)
-        node = self._walk(path)[2]
-        if node.attributes & _READONLY:
-            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, path)
-        self.resize(node, size)
-
     async def set_basic(
         self,
         path: str,

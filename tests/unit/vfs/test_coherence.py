@@ -13,6 +13,7 @@ import trio.testing
 
 from engine import Access
 from smbmount.operations import Operations
+from smbmount.vfs.attributes import AttributeChanges
 from tests.fakes.share import FakeFile
 from tests.unit.vfs.support import (
     ROOT,
@@ -138,6 +139,47 @@ async def test_attributes_for_which_a_listing_had_no_room_count_as_not_told() ->
         await listed.read()
         await fs.files.open(number, os.O_RDONLY)
         assert kernel.forgotten == [(number, False)]
+
+
+@virtual_time
+async def test_a_file_that_another_client_renamed_is_changed_under_the_name_that_it_has() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        await share.rename("a", "b", replace=False)
+        assert (await lookup(fs, "b")).number == number
+        await share.rename("b", "a", replace=False)
+        share.put("b", b"other")
+        await trio.sleep(2)
+        assert (await lookup(fs, "a")).number == number
+        await fs.metadata.setattr(number, AttributeChanges(size=2, write_ns=0), None)
+        assert (bytes(share.find("a").data), bytes(share.find("b").data)) == (b"da", b"other")
+        assert share.find("a").written < share.find("b").written
+
+
+@virtual_time
+async def test_a_hard_link_is_changed_under_the_name_that_was_looked_up_last() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        await share.link("a", "b")
+        number = (await lookup(fs, "a")).number
+        assert (await lookup(fs, "b")).number == number
+        share.remove("b")
+        share.put("b", b"other")
+        assert (await lookup(fs, "a")).number == number
+        await fs.metadata.setattr(number, AttributeChanges(size=2, write_ns=0), None)
+        assert (bytes(share.find("a").data), bytes(share.find("b").data)) == (b"da", b"other")
+
+
+@virtual_time
+async def test_a_file_is_not_truncated_in_place_of_another_that_has_its_name_now() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        share.put("a", b"other")
+        with refused(errno.ESTALE):
+            await fs.metadata.setattr(number, AttributeChanges(size=2), None)
+        assert bytes(share.find("a").data) == b"other"
 
 
 @virtual_time
