@@ -85,12 +85,19 @@ class Leases:
                 await lease.acknowledge()
 
     async def _give_up(self, inode: Inode, state: int) -> None:
-        if not state & _WRITE and inode.writes is not None and inode.is_dirty:
-            await inode.writes.drain()
+        if not state & _WRITE:
+            await _write_out(inode)
         if not state & _READ:
             async with trio.open_nursery() as nursery:
                 for number in inode.numbers:
                     nursery.start_soon(self._forget_pages, number)
+            # What programs changed through memory maps the kernel has written only now.
+            await _write_out(inode)
 
     async def _forget_pages(self, number: int) -> None:
         await self._kernel.invalidate(number, pages=True)
+
+
+async def _write_out(inode: Inode) -> None:
+    if inode.writes is not None and inode.is_dirty:
+        await inode.writes.drain()

@@ -45,11 +45,15 @@ class FakeKernel:
     def __init__(self) -> None:
         self.forgotten: list[tuple[int, bool]] = []
         self.gate: trio.Event | None = None
+        self.write_out: Callable[[], Awaitable[object]] | None = None
+        """Called before pages are forgotten: what programs changed through memory maps is written."""
 
     async def invalidate(self, number: int, *, pages: bool) -> None:
         """Note it, once the gate is open if there is one."""
         if self.gate is not None:
             await self.gate.wait()
+        if pages and self.write_out is not None:
+            await self.write_out()
         self.forgotten.append((number, pages))
 
 

@@ -192,6 +192,22 @@ async def test_a_break_writes_dirty_data_then_forgets_pages_then_acknowledges() 
 
 
 @virtual_time
+async def test_what_was_changed_through_a_memory_map_is_on_the_server_before_the_acknowledgement() -> None:
+    kernel = FakeKernel()
+    async with mounted(leasing(), kernel=kernel) as (share, fs):
+        share.put("a", b"data")
+        handle = await open_file(fs, "a")
+        kernel.write_out = lambda: fs.files.write(handle, 0, b"DATA")
+        with share.hold("write_at"):
+            lease = share.break_lease("a", 0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert lease.acknowledged == []
+        await trio.testing.wait_all_tasks_blocked()
+        assert lease.acknowledged == [0]
+        assert bytes(share.find("a").data) == b"DATA"
+
+
+@virtual_time
 async def test_a_break_of_write_caching_alone_leaves_the_pages() -> None:
     kernel = FakeKernel()
     async with mounted(leasing(), kernel=kernel) as (share, fs):
