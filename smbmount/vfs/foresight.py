@@ -213,14 +213,17 @@ def _children(folder: Inode, mode: Mode, behind: bytes | None) -> Iterator[Name]
 
 
 class FileTrail:
-    """One program's way through the small files of folders. `window` is how many ahead of it are wanted."""
+    """One program's way through the small files of folders. `window` is how many ahead of it are wanted,
+    `pace` the seconds that it takes for one, smoothed."""
 
     def __init__(self) -> None:
         self.window = FIRST_FILES
+        self.pace = 0.0
+        self._opened_at = 0.0
         self._last: Name | None = None
         self._order: int | None = None
 
-    def opened(self, file: Inode, foreseen: bool) -> bool:
+    def opened(self, file: Inode, foreseen: bool, now: float) -> bool:
         """A file is opened for reading, foreseen or not; whether the ones behind it are wanted now."""
         dentry = file.names[-1] if file.names else None
         if dentry is None or dentry.parent.listing is None or not is_small(file.stat):
@@ -230,16 +233,22 @@ class FileTrail:
             self.window = min(self.window * 2, MAX_FILES)
         elif here != self._last:
             self._order = self._order_that_leads_to(here)
+        self.pace = (self.pace + now - self._opened_at) / 2 if self._order is not None else 0.0
+        self._opened_at = now
         self._last = here
         return self._order is not None
 
-    def ahead(self) -> list[Name]:
-        """The files that will be opened next."""
+    def ahead(self, valid_for: float) -> list[Name]:
+        """The files that will be opened next, but none that the program will not reach in good time if what
+        is fetched is valid for so many seconds."""
         if self._last is None or self._order is None or self._last.parent.listing is None:
             return []
         folder = self._last.parent
         names, index = self._last.parent.listing.small_files.after(self._order, self._last.name)
-        return [Name(folder, name) for name in names[index : index + self.window]]
+        return [Name(folder, name) for name in names[index : index + self._reach(valid_for)]]
+
+    def _reach(self, valid_for: float) -> int:
+        return self.window if self.pace <= 0 else int(min(self.window, valid_for * _TIMELY / self.pace))
 
     def shrink(self) -> None:
         """A guess was wrong, or too early."""

@@ -242,7 +242,7 @@ class FilesAhead:
         self._drop_expired(now)
         if self._until.pop(file, None) is not None:
             self.rate.note(from_prefetch, now)
-        if self._trail.opened(file, from_prefetch):
+        if self._trail.opened(file, from_prefetch, now):
             self._fill()
 
     async def close(self) -> None:
@@ -255,7 +255,7 @@ class FilesAhead:
     def _fill(self) -> None:
         if not self._is_wanted or not self.rate.allows(self._core.now()):
             return
-        for name in self._trail.ahead():
+        for name in self._trail.ahead(self._core.time_to_live(FILE)):
             if len(self._in_flight) >= _IN_FLIGHT:
                 return
             file = _inode(self._core, self._enter, name, FILE)

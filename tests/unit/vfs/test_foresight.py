@@ -9,7 +9,16 @@ import pytest
 
 from engine import FileStat
 from smbmount.vfs.attributes import DIRECTORY, FILE
-from smbmount.vfs.foresight import FIRST_FILES, FIRST_WINDOW, MAX_WINDOW, FileTrail, HitRate, Walks, WalkTrail
+from smbmount.vfs.foresight import (
+    FIRST_FILES,
+    FIRST_WINDOW,
+    MAX_FILES,
+    MAX_WINDOW,
+    FileTrail,
+    HitRate,
+    Walks,
+    WalkTrail,
+)
 from smbmount.vfs.inodes import Inode, InodeTable
 from smbmount.vfs.listings import Entry, Listing, ListingCache
 
@@ -208,8 +217,8 @@ def open_files(trail: FileTrail, world: World, *paths: str, foreseen: bool = Fal
     """A program opens these files; what is wanted after the last of them."""
     wanted = False
     for path in paths:
-        wanted = trail.opened(world[path], foreseen)
-    return [name.name.decode() for name in trail.ahead()] if wanted else []
+        wanted = trail.opened(world[path], foreseen, 0.0)
+    return [name.name.decode() for name in trail.ahead(1.0)] if wanted else []
 
 
 def test_the_second_small_file_in_a_row_makes_the_next_ones_wanted() -> None:
@@ -217,6 +226,16 @@ def test_the_second_small_file_in_a_row_makes_the_next_ones_wanted() -> None:
     assert open_files(trail, world, "f03") == []
     assert open_files(trail, world, "f04") == ["f05", "f06", "f07", "f08"]
     assert len(open_files(trail, world, "f05", foreseen=True)) == 2 * FIRST_FILES
+
+
+@pytest.mark.parametrize(("pace", "reach"), [(0.001, MAX_FILES), (0.1, 5), (1.0, 0)])
+def test_no_file_is_wanted_that_is_not_opened_in_time(pace: float, reach: int) -> None:
+    """Its name would have to be asked for again."""
+    trail, world = FileTrail(), World({f"f{index:03}": 10 for index in range(100)})
+    for index in range(20):
+        trail.opened(world[f"f{index:03}"], foreseen=index > 1, now=index * pace)
+    assert trail.pace == pytest.approx(pace, rel=0.01)
+    assert len(trail.ahead(valid_for=1.0)) in (reach, reach - 1)
 
 
 @pytest.mark.parametrize(
