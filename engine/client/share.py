@@ -1,6 +1,7 @@
 """A share: paths in, attributes, listings and open files out; most methods are one compound.
 
-Paths are relative to the share, their parts separated by backslashes; "" is the share itself.
+Paths are relative to the share, their parts separated by backslashes; "" is the share itself. The module is
+long because it is one list: all that can be done with a share by a path.
 """
 
 from __future__ import annotations

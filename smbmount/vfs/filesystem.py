@@ -68,7 +68,7 @@ class FileSystem:
         self.names = Namespace(self.core, self.folders)
         self.renames = Renames(self.core, self.names)
         self.files = Files(self.core)
-        self.files_ahead = FilesAhead(self.core, self.folders.enter, self.files.fetch_ahead)
+        self.files_ahead = FilesAhead(self.core, self.folders.enter, self.files.opening.fetch_ahead)
         self.files.on_open = self.files_ahead.note_open
         self.metadata = Metadata(self.core, self.files)
         self.xattrs = ExtendedAttributes(self.core)

@@ -6,7 +6,8 @@ the root, so that a renamed folder takes its subtree along.
 
 Invariants: `dentry.parent.children[dentry.name] is dentry` and `dentry in dentry.inode.names`; an inode
 is in the table while the kernel counts a look-up, a handle is open or a child is known. Nothing in this
-module awaits, so look-up counts and table always change in one step.
+module awaits, so look-up counts and table always change in one step; inodes, names and table stay in one
+module for that reason.
 """
 
 from __future__ import annotations

@@ -425,10 +425,10 @@ async def test_a_small_file_fetched_ahead_is_read_for_nothing() -> None:
         share.put("a", b"data")
         number = (await lookup(fs, "a")).number
         share.calls.clear()
-        assert await fs.files.fetch_ahead(fs.core.inodes[number])
+        assert await fs.files.opening.fetch_ahead(fs.core.inodes[number])
         assert await read_whole(fs, number) == (b"data", False)
         assert share.count() == 1
-        assert await fs.files.fetch_ahead(fs.core.inodes[number])
+        assert await fs.files.opening.fetch_ahead(fs.core.inodes[number])
         assert share.count() == 2, "the name alone was asked for"
         assert await read_whole(fs, number) == (b"data", True)
         assert share.count() == 2
@@ -441,7 +441,7 @@ async def test_what_was_fetched_ahead_is_believed_no_longer_than_a_name() -> Non
     async with mounted(leasing()) as (share, fs):
         share.put("a", b"data")
         number = (await lookup(fs, "a")).number
-        await fs.files.fetch_ahead(fs.core.inodes[number])
+        await fs.files.opening.fetch_ahead(fs.core.inodes[number])
         share.put("a", b"successor")
         await trio.sleep(1.1)
         with refused(errno.ESTALE):
@@ -487,7 +487,7 @@ async def test_what_was_fetched_ahead_is_not_kept_if_it_was_written_meanwhile() 
         kept: list[bool] = []
 
         async def fetch() -> None:
-            kept.append(await fs.files.fetch_ahead(fs.core.inodes[number]))
+            kept.append(await fs.files.opening.fetch_ahead(fs.core.inodes[number]))
 
         nursery.start_soon(fetch)
         await opened.wait()
@@ -507,7 +507,7 @@ async def test_what_was_fetched_ahead_is_not_used_after_a_break() -> None:
     async with mounted(leasing()) as (share, fs):
         node = share.put("a", b"data")
         number = (await lookup(fs, "a")).number
-        await fs.files.fetch_ahead(fs.core.inodes[number])
+        await fs.files.opening.fetch_ahead(fs.core.inodes[number])
         share.break_lease("a", 0)
         node.data[:] = b"new!"
         assert (await read_whole(fs, number))[0] == b"new!"
@@ -522,7 +522,7 @@ async def test_large_empty_and_offline_files_are_not_fetched_ahead(supports_leas
         share.put("tape", b"data").attributes |= FileAttributes.OFFLINE
         for name in ("large", "empty", "tape"):
             inode = fs.core.inodes[(await lookup(fs, name)).number]
-            assert not await fs.files.fetch_ahead(inode)
+            assert not await fs.files.opening.fetch_ahead(inode)
         assert share.count("open") == 0
 
 
@@ -531,7 +531,7 @@ async def test_fetching_ahead_without_a_lease_leaves_nothing_open() -> None:
     async with mounted() as (share, fs):
         share.put("a", b"data")
         inode = fs.core.inodes[(await lookup(fs, "a")).number]
-        assert not await fs.files.fetch_ahead(inode)
+        assert not await fs.files.opening.fetch_ahead(inode)
         assert not share.find("a").opens
 
 
