@@ -176,10 +176,19 @@ class Core:
         except NtStatusError:
             # One file that cannot be read (locked, no right, a bad disk) must not spoil its folder's listing.
             return None
+        self._keep_target(key, target)
+        return target
+
+    def remember_target(self, path: str, stat: FileStat, target: bytes) -> None:
+        """We have made a symbolic link. One that was just removed may have had the same id and, within one
+        tick of the server's clock, the same times."""
+        self._keep_target((stat.file_id or path, stat.write_ns, stat.change_ns), target)
+
+    def _keep_target(self, key: tuple[int | str, int, int], target: bytes | None) -> None:
         self._targets[key] = target
+        self._targets.move_to_end(key)
         if len(self._targets) > _TARGETS_KEPT:
             self._targets.popitem(last=False)
-        return target
 
     async def refresh(self, inode: Inode) -> None:
         """Ask the server for the attributes; dirty data is written first, so that they are the truth.

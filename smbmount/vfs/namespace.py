@@ -267,10 +267,9 @@ class Namespace:
         content = symlinks.encode(target)
         self._require_contained(target, parent.depth())
         with core.creating(parent, name):
-            asked_at = core.now()
-            stat = await core.share.write_file(
-                core.inodes.child_path(parent, smb_name), content, disposition=Disposition.CREATE
-            )
+            asked_at, path = core.now(), core.inodes.child_path(parent, smb_name)
+            stat = await core.share.write_file(path, content, disposition=Disposition.CREATE)
+            core.remember_target(path, stat, target)
         answer = Answer(stat, SYMLINK, target, core.inodes.tick, asked_at)
         return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 

@@ -565,3 +565,18 @@ async def test_a_file_that_might_be_a_link_and_cannot_be_read_does_not_spoil_the
         listed = await list_folder(fs)
         assert listed.names == [b"a", b"b"]
         assert stat.S_ISREG(listed.entries[b"a"].mode)
+
+
+@virtual_time
+async def test_a_link_made_within_a_tick_of_another_with_its_number_has_its_own_target() -> None:
+    async with mounted() as (share, fs):
+        await fs.names.symlink(ROOT, b"first", b"one")
+        await trio.sleep(2)
+        assert await fs.names.readlink((await lookup(fs, "first")).number) == b"one"
+        node = share.find("first")
+        await fs.names.unlink(ROOT, b"first")
+        share.take_back(node)
+        await fs.names.symlink(ROOT, b"second", b"two")
+        await trio.sleep(2)
+        assert share.find("second").number == node.number
+        assert await fs.names.readlink((await lookup(fs, "second")).number) == b"two"
