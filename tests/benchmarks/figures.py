@@ -8,14 +8,17 @@ repeated and the pairs alternate; medians and the ratio of the medians are print
 client has never seen the file in this mount. The server's page cache is warm for both.
 
 The server's files lie in memory unless `--folder` names another place: two clients are compared, not a
-disk that only one of them waits for (smbclient does not sync). A disk's file system can also mislead by far
-on a virtual machine that gives free memory back to its host: 512 MiB of new page cache then cost 2 s of
-page faults or none, by what was freed just before.
+disk that only one of them waits for (smbclient does not sync).
+
+A virtual machine may give free memory back to its host, and then 512 MiB of new page cache cost up to 1 s of
+faults in the host, or none, by what was freed just before. So before each measurement, of either client, as
+much memory as it can need is taken from the host and freed (`populate`).
 """
 
 from __future__ import annotations
 
 import argparse
+import mmap
 import os
 import signal
 import statistics
@@ -121,7 +124,9 @@ class Bench:
         ours, theirs = [], []
         for _ in range(self._rounds):
             with self._mount(*options) as mount:
+                self._populate()
                 ours.append(_timed("dd", f"if={mount.path}/large.bin", "of=/dev/null", "bs=1M"))
+            self._populate()
             theirs.append(self._smbclient(protection, "get large.bin /dev/null"))
         return ours, theirs
 
@@ -135,8 +140,10 @@ class Bench:
         for _ in range(self._rounds):
             with self._mount(*options) as mount:
                 target = f"of={mount.path}/written.bin"
+                self._populate()
                 ours.append(_timed("dd", f"if={self._local}", target, "bs=1M", "conv=fsync"))
             written.unlink()
+            self._populate()
             theirs.append(self._smbclient(protection, f"put {self._local} written.bin"))
             synced.append(theirs[-1] + _sync_time(written))
             written.unlink()
@@ -183,6 +190,10 @@ class Bench:
             count("mkdir", lambda: os.mkdir(f"{root}/folder"))
         return trips
 
+    def _populate(self) -> None:
+        # Once for the pages of the file, once for the buffers on the way.
+        populate(2 * self._size)
+
     def _mount(self, *options: str) -> Mount:
         mountpoint = self._scratch / "mount"
         mountpoint.mkdir(exist_ok=True)
@@ -193,6 +204,12 @@ class Bench:
         start = time.perf_counter()
         self._server.smbclient("data", command, f"--client-protection={protection}")
         return time.perf_counter() - start
+
+
+def populate(size: int) -> None:
+    """Have the host of a virtual machine hand out `size` bytes of memory, which are free on return."""
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE):
+        pass
 
 
 def _sync_time(path: Path) -> float:
