@@ -37,6 +37,10 @@ IDLE_AFTER: Final = 1.0
 _SURPLUS: Final = 4
 """How many times bandwidth × delay may be in flight. Twice fills a link; the rest lets the window double from
 one answer to the next before the link's speed is known, and bears a delay that grows to four times."""
+_QUEUE: Final = 0.3
+"""Seconds of the link's time that the surplus may take: on a slow link everybody else waits for it."""
+_TRUST: Final = 2
+"""How many times what a reader has read may be fetched ahead of it before it is known to wait for that."""
 _OWN_DELAY: Final = 0.002
 """Seconds of delay taken for granted: on a quick link, those of the tasks and processes on the way."""
 _CLOCK_TICK: Final = 1e-6
@@ -64,7 +68,8 @@ class Pace:
         """Bytes in flight beyond which nothing is gained."""
         if not self.delivered:
             return FIRST_WINDOW
-        return int(_SURPLUS * self._rate * max(self._quickest, _OWN_DELAY))
+        delay = max(self._quickest, _OWN_DELAY)
+        return max(FIRST_WINDOW, int(self._rate * min(_SURPLUS * delay, delay + _QUEUE)))
 
 
 class Chunk:
@@ -146,6 +151,7 @@ class Stream:
     def __init__(
         self, start: int, budget: ReadBudget, pace: Pace, fetch: Callable[[Chunk], None], *, chunk: int
     ) -> None:
+        self._start = start
         self.expected = start
         """Where the reader comes next."""
         self.held = 0
@@ -177,7 +183,8 @@ class Stream:
 
     def advance(self, offset: int, end: int, size: int) -> None:
         """A read from `offset` to `end`: fetch what is missing of it and what may come next, forget what is
-        behind. The window doubles while its reader waits and the link is not full."""
+        behind. The window grows with what was read, and doubles while its reader waits and the link is not
+        full."""
         self._budget.touch(self)
         if end > self.expected:
             self.expected = end
@@ -188,10 +195,10 @@ class Stream:
             self._remove_first()
 
     def _grow(self, end: int) -> None:
-        if not self._window:
-            self._window = FIRST_WINDOW
-        elif self._window < self._pace.enough and (self.waited or self._window < EASY_WINDOW):
-            self._window = min(self._window * 2, MAX_WINDOW)
+        most = min(self._pace.enough, MAX_WINDOW)
+        if self._window < most and (self.waited or self._window < EASY_WINDOW):
+            wanted = max(self._window * 2, _TRUST * (end - self._start), FIRST_WINDOW)
+            self._window = min(wanted, most)
             self.waited = False
         self._grow_at = end + self._window // 4
 

@@ -136,9 +136,10 @@ async def test_behind_the_end_there_is_nothing() -> None:
 async def test_a_failed_prefetch_tells_only_those_who_read_that_range() -> None:
     async with bench(2 * MIB) as b:
         await b.read(0, 128 * KIB)
-        b.share.fail_next("read_at", ntstatus.STATUS_ACCESS_DENIED, times=2)
+        b.share.fail_next("read_at", ntstatus.STATUS_ACCESS_DENIED, times=4)
         assert await b.read(128 * KIB, 128 * KIB) == b.content[128 * KIB : 256 * KIB]
         await trio.testing.wait_all_tasks_blocked()
+        assert [length for _, length in b.fetched()[1:]] == 4 * [128 * KIB]
         with refused(errno.EACCES):
             await b.read(256 * KIB, 128 * KIB)
         assert await b.read(256 * KIB, 128 * KIB) == b.content[256 * KIB : 384 * KIB]
@@ -274,13 +275,13 @@ async def test_what_is_there_is_read_without_a_checkpoint() -> None:
             await b.read(256 * KIB, 128 * KIB)
 
 
-async def read_through(file: LinkedFile, budget: ReadBudget) -> float:
+async def read_through(file: LinkedFile, budget: ReadBudget, piece: int = 128 * KIB) -> float:
     """Read all of a file as the kernel does; bytes per second."""
     start = trio.current_time()
     async with trio.open_nursery() as nursery:
         window = ReadAhead(file, budget, nursery.start_soon, chunk=MIB)
-        for position in range(0, file.size, 128 * KIB):
-            await window.read(position, 128 * KIB, file.size)
+        for position in range(0, file.size, piece):
+            await window.read(position, piece, file.size)
         await window.close()
     return file.size / (trio.current_time() - start)
 
@@ -305,6 +306,20 @@ def test_the_window_follows_bandwidth_and_delay(
         assert least * MIB <= file.most_in_flight <= most * MIB
 
     run()
+
+
+@virtual_time
+async def test_the_window_grows_with_what_was_read() -> None:
+    # By doubling alone from its first size it would be 220 MB/s.
+    file = LinkedFile(16 * MIB, delay=0.01, rate=1e9)
+    assert await read_through(file, ReadBudget(), piece=MIB) > 280e6
+
+
+@virtual_time
+async def test_large_reads_leave_a_slow_line_to_others() -> None:
+    file = LinkedFile(8 * MIB, delay=0.04, rate=1e6)
+    await read_through(file, ReadBudget(), piece=MIB)
+    assert file.most_in_flight <= 2 * MIB
 
 
 @virtual_time
