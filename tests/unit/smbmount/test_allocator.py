@@ -1,4 +1,5 @@
-"""The C library is told to keep freed memory: measured by the page faults of using it again."""
+"""The C library is told to keep freed memory: measured by the page faults of using it again. Python is told to
+look for garbage rarely: measured by how often it does."""
 
 from __future__ import annotations
 
@@ -65,3 +66,26 @@ def test_memory_is_given_back_once_after_data_moved_and_rested() -> None:
     clock = MockClock(autojump_threshold=0)
     began = clock.current_time()
     trio.run(main, clock=clock)
+
+
+_LISTING = """
+import gc, sys
+
+from smbmount.allocator import look_for_garbage_rarely
+
+if sys.argv[1] == "rarely":
+    look_for_garbage_rarely()
+before = sum(generation["collections"] for generation in gc.get_stats())
+entries = [([], number) for number in range(20_000)]
+print(sum(generation["collections"] for generation in gc.get_stats()) - before)
+"""
+
+
+def test_a_large_listing_is_not_searched_for_garbage() -> None:
+    def looks(how: str) -> int:
+        command = [sys.executable, "-c", _LISTING, how]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return int(done.stdout)
+
+    assert looks("rarely") == 0
+    assert looks("as usual") > 20
