@@ -32,9 +32,9 @@ class Step:
 
     `action` is one of `driver.ACTIONS`; `path`, relative to the work's folder, is what it works on, and
     `arguments` are its others. `proof` is what it has to report (None: nothing); `check` looks at the
-    work's folder on the server afterwards and returns what is wrong there, or "". `memory` is how many bytes of
-    page cache it may take: as much is at hand before. A step that is not `synced` may leave the rest of its
-    work for a while; what it then takes counts as time of the step.
+    work's folder on the server afterwards and returns what is wrong there, or "". `memory` is how many bytes
+    of page cache it may take: as much is at hand before. A step that is not `synced` may leave the rest of
+    its work for a while; what it then takes counts as time of the step.
     """
 
     title: str
