@@ -127,6 +127,7 @@ class FolderLeases:
 
     def _broken(self, folder: Inode, lease: Lease) -> None:
         self.close(folder)
+        folder.broken_at = trio.current_time()
         folder.expire()
         if folder.listing is not None:
             folder.listing.fresh_until = 0.0

@@ -60,10 +60,11 @@ class Inode:
     The attributes hold until `vouched_until` if the term is still `vouched_term`, and as long as `word` does:
     that of the folder's lease, of a folder its own. What the kernel has cached of the content holds while it
     is `pages_term`. `pages` is the version of the content when the kernel last began to cache it. `is_kept`
-    says of a folder that its handle is kept open.
+    says of a folder that its handle is kept open, `broken_at` when its lease was broken last.
     """
 
     __slots__ = (
+        "broken_at",
         "changed",
         "children",
         "clean_size",
@@ -115,6 +116,7 @@ class Inode:
         self.vouched_until = 0.0
         self.word: Word | None = None
         self.is_kept = False
+        self.broken_at = float("-inf")
         self.pages_term = 0
         self.pages: tuple[int, int, int] | None = None
         self.directory_handles: list[FolderWatch] = []
@@ -164,11 +166,15 @@ class Inode:
 
     def _known_until(self) -> float:
         until = self.fresh_until
-        if self.vouched_term and self.vouched_term == self.vouching:
+        if self.vouched_term and self.vouched_term == self.vouching and not self._is_overtaken():
             until = max(until, self.vouched_until)
         if self.word is not None:
             until = max(until, self.word.holds_until())
         return until
+
+    def _is_overtaken(self) -> bool:
+        """Whether the folder's lease was broken since this one's was believed: that tells of times set."""
+        return bool(self.names) and self.names[-1].parent.broken_at + LEASED_SECONDS > self.vouched_until
 
     @property
     def vouching(self) -> int:
