@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from engine import ConnectConfig, Dialect
+from engine import Access, ConnectConfig, CreateOptions, Dialect
+from engine.wire.constants import LeaseState, OplockLevel
+from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
+from engine.wire.create_contexts import LeaseV2
+from engine.wire.primitives import FILE_ID_RELATED
 from tests.integration.support_engine import connected, in_trio
 from tests.integration.support_servers import processes_of, server_of_a_killed_process
 from tests.support.factories import SambaFactory
@@ -27,6 +31,23 @@ async def test_it_grants_leases_of_directories(samba: SambaServer, samba_backpor
         assert share.supports_directory_leases
     async with connected(samba) as share:
         assert not share.supports_directory_leases
+
+
+@in_trio
+async def test_folder_is_opened_with_a_lease(samba_backports: SambaServer) -> None:
+    asked = LeaseV2(bytes(range(16)), LeaseState.READ_CACHING | LeaseState.HANDLE_CACHING)
+    create = CreateRequest(
+        requested_oplock_level=OplockLevel.LEASE,
+        desired_access=Access.READ,
+        create_options=CreateOptions.DIRECTORY_FILE,
+        name="",
+        contexts=[asked],
+    )
+    async with connected(samba_backports) as share:
+        reply, _ = await share.compound(create, CloseRequest(file_id=FILE_ID_RELATED))
+    (granted,) = CreateResponse.decode_untrusted(reply.message).contexts
+    assert isinstance(granted, LeaseV2)
+    assert (granted.lease_key, granted.lease_state) == (asked.lease_key, asked.lease_state)
 
 
 @in_trio
