@@ -58,9 +58,12 @@ class FolderLeases:
 
     def word(self, folder: Inode) -> Word | None:
         """What is to be asked for now in a folder will hold by this; None if nobody vouches for it."""
+        return self._word(folder, trio.current_time())
+
+    def _word(self, folder: Inode, asked_at: float) -> Word | None:
         if not folder.vouching:
             return None
-        return Word(folder, folder.vouching, trio.current_time() + self._seconds)
+        return Word(folder, folder.vouching, asked_at + self._seconds)
 
     @asynccontextmanager
     async def opened(self, folder: Inode) -> AsyncIterator[tuple[RemoteFolder, Word | None]]:
@@ -75,7 +78,7 @@ class FolderLeases:
             remote.close_later()
             remote = await self._share.open_folder(path)
         if remote.lease is not None:
-            word = Word(folder, folder.vouching, asked_at + self._seconds)
+            word = self._word(folder, asked_at)
             self._take_attributes(folder, remote.stat, asked, word)
         try:
             yield remote, word
@@ -88,8 +91,8 @@ class FolderLeases:
             self._keep(folder, remote, word.until)
 
     @staticmethod
-    def _take_attributes(folder: Inode, stat: FileStat, asked: int, word: Word) -> None:
-        if asked >= folder.changed:
+    def _take_attributes(folder: Inode, stat: FileStat, asked: int, word: Word | None) -> None:
+        if word is not None and asked >= folder.changed:
             stat.ea_size, stat.reparse_tag = folder.stat.ea_size, folder.stat.reparse_tag
             folder.update(stat, asked, 0.0)
             folder.word = word

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 
 
 class Word(NamedTuple):
-    """The word of a folder's lease: what was asked for in its term `term` holds as long as that lasts, and in
-    trio's clock until `until` at the latest: programs on the server itself break no lease."""
+    """The word of a folder's lease: what was asked for in its term `term`, which is never 0, holds as long as
+    that lasts, and in trio's clock until `until` at the latest: programs on the server itself break no lease.
+    """
 
     folder: Inode
     term: int

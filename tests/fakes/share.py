@@ -270,6 +270,8 @@ class FakeShare:
         self.batch_size = batch_size
         self.calls: list[Call] = []
         self.leases: list[FakeLease] = []
+        self.folder_grant = _FOLDER_LEASE
+        """What is granted to whoever opens a folder under a lease."""
         self.free_units = 1000
         self.in_flight = 0
         self.most_in_flight = 0
@@ -484,7 +486,7 @@ class FakeShare:
         await self.enter("scandir", path)
         node = self._walk(path)[2]
         if isinstance(lease, FakeLease):
-            lease.grant(_FOLDER_LEASE)
+            lease.grant(self.folder_grant)
         return FakeFolder(self, path, node, lease)
 
     async def mkdir(self, path: str, *, lease: Lease | None = None) -> FileStat:

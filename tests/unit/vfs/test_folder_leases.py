@@ -254,6 +254,18 @@ def test_where_no_folder_is_vouched_for(supported: bool, config: FileSystemConfi
 
 
 @virtual_time
+async def test_a_lease_that_vouches_for_nothing_is_none() -> None:
+    """As granted while the acknowledgement of a break is under way."""
+    async with mounted(leasing()) as (share, fs):
+        share.folder_grant = 0
+        await list_folder(fs)
+        await trio.sleep(5)
+        share.put("new")
+        assert not share.root.listed_by
+        assert (await list_folder(fs)).names == [b"new"]
+
+
+@virtual_time
 async def test_a_bounded_number_of_folders_is_kept_open_and_none_in_the_end() -> None:
     async with mounted(leasing()) as (share, fs):
         for index in range(MAX_KEPT + 10):
