@@ -10,6 +10,7 @@ Everything that other packages may use is exported here.
 from engine.client.config import AuthKind, ConnectConfig, Credentials, Unc, parse_unc
 from engine.client.connect import connect
 from engine.client.file import File
+from engine.client.folder import Folder
 from engine.client.leases import Lease
 from engine.client.share import ConnectionDescription, Share
 from engine.client.stat import DirectoryEntry, FileStat, VolumeSize
@@ -83,6 +84,7 @@ __all__ = [
     "FileAttributes",
     "FileClosed",
     "FileStat",
+    "Folder",
     "InvalidParameter",
     "IsADirectory",
     "Lease",
