@@ -41,7 +41,7 @@ class Folder:
         """As of the open; `number_of_links` is not told."""
         self.lease = lease
         """The lease that the server made this folder part of, if it did: as long as it lasts, and the folder
-        is open, no name in the folder comes, goes or becomes another file's, and no file there changes."""
+        is open, no name in the folder comes, goes or becomes another file's."""
         self._tree = tree
         self._file_id = file_id
         self._listing = listing

@@ -144,8 +144,6 @@ class Core:
         inode.target = entry.target
         fresh_until = entry.asked_at + self.time_to_live(entry.kind)
         inode.update(entry.stat, entry.asked, fresh_until)
-        if entry.kind != DIRECTORY and entry.word is not None and inode.changed <= entry.asked:
-            inode.word = entry.word
         dentry = self.inodes.enter(parent, name, smb_name, inode, fresh_until, entry.word)
         if entry.kind != DIRECTORY and entry.stat.number_of_links == 1:
             self.inodes.confirm_only(dentry)

@@ -132,7 +132,7 @@ class Directories:
         known = parent.children.get(entry.name)
         inode = inodes.identify(parent, entry.stat, entry.kind, known.inode if known else None)
         inode.target = entry.target
-        inode.update_from_listing(entry.stat, entry.asked, entry.fresh_until, entry.word)
+        inode.update_from_listing(entry.stat, entry.asked, entry.fresh_until)
         return inodes.enter(parent, entry.name, entry.smb_name, inode, entry.fresh_until, entry.word)
 
     async def prime(self, parent: Inode) -> bool:
@@ -253,7 +253,7 @@ class Directories:
         folder = handle.inode
         if not handle.rewound:
             self.ahead.observe(folder)
-            listing = await self.ahead.take(folder) or self._vouched_listing(folder)
+            listing = await self.ahead.take(folder) or self._current_listing(folder)
             if listing is not None:
                 handle.entries = list(listing.entries)
                 handle.started = handle.complete = True
@@ -265,11 +265,11 @@ class Directories:
         handle.started = True
         handle.stream = ListingStream(self._core, folder)
 
-    def _vouched_listing(self, folder: Inode) -> Listing | None:
-        """The kept listing, while the server vouches for it. Within `actimeo` alone it serves look-ups only:
-        a program that lists a folder again wants to see what is new."""
+    def _current_listing(self, folder: Inode) -> Listing | None:
+        """The kept listing, if nothing can have changed since. Else it serves look-ups only: a program that
+        lists a folder again wants to see what is new."""
         listing = folder.listing
-        return listing if listing is not None and listing.is_vouched(self._core.now()) else None
+        return listing if listing is not None and listing.is_current(self._core.now()) else None
 
     def _keep_listing(self, handle: DirectoryHandle, now: float) -> None:
         entries = handle.entries

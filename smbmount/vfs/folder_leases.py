@@ -1,9 +1,12 @@
 """Folders that the server vouches for: their leases, and the handles that are kept open for these.
 
 A folder is opened to be listed, under its lease. Afterwards its handle is kept, and with it the lease: no
-name in the folder comes or goes, and no file there changes, without a break. What we change there ourselves
+name in the folder comes or goes, or becomes another file's, without a break. What we change there ourselves
 breaks nothing, as each change says which folder it is in. A break closes the handle in its own step, and the
 lease ends with it, so there is nothing to acknowledge unless a listing is just under way.
+
+It does not vouch for the attributes of files: who wrote to a file before the folder was opened may go on
+writing without a break (Samba 4.22), until it closes the file.
 
 Invariants: `_kept` is ordered by the moment at which each handle is closed; a handle is kept only while its
 lease lasts, and only if the server says that it is of the inode's own folder.

@@ -57,10 +57,10 @@ class Inode:
     `closing` has an event for each open file whose last close is under way.
 
     `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.
-    The attributes hold until `vouched_until` if the term is still `vouched_term`, and as long as `word` does:
-    that of the folder's lease, of a folder its own. What the kernel has cached of the content holds while it
-    is `pages_term`. `pages` is the version of the content when the kernel last began to cache it. `is_kept`
-    says of a folder that its handle is kept open, `broken_at` when its lease was broken last.
+    The attributes hold until `vouched_until` if the term is still `vouched_term`, a folder's as long as its
+    own lease's `word` does. What the kernel has cached of the content holds while it is `pages_term`. `pages`
+    is the version of the content when the kernel last began to cache it. `is_kept` says of a folder that its
+    handle is kept open, `broken_at` when its lease was broken last.
     """
 
     __slots__ = (
@@ -211,16 +211,10 @@ class Inode:
             self.clean_size = stat.size
         self.fresh_until = max(fresh_until, self.fresh_until)
 
-    def update_from_listing(
-        self, stat: FileStat, asked: int, fresh_until: float, word: Word | None = None
-    ) -> None:
+    def update_from_listing(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take a listing's attributes, unless we know better: servers update them late while a file is open
-        for writing, and they have no link counts. What `word` vouches for in a folder is not what is in the
-        folders in it."""
-        if self.kind == DIRECTORY:
-            word = None
-        until = fresh_until if word is None else max(fresh_until, word.holds_until())
-        if asked < self.changed or until <= self._known_until() or self.stale:
+        for writing, and they have no link counts."""
+        if asked < self.changed or fresh_until <= self._known_until() or self.stale:
             return
         if self.handles and any(handle.writable for handle in self.handles):
             return
@@ -228,7 +222,6 @@ class Inode:
         self._take(stat)
         self.clean_size = stat.size
         self.fresh_until = fresh_until
-        self.word = word or self.word
 
     def _take(self, stat: FileStat) -> None:
         if self.content_version != _content_version(stat):
@@ -467,8 +460,6 @@ class InodeTable:
         replaced = parent.children.get(name)
         if replaced is not None and replaced is not dentry:
             self.remove(replaced)
-        if inode.kind != DIRECTORY and parent is not dentry.parent:
-            inode.word = None
         moved = Dentry(parent, name, smb_name, inode, number, dentry.fresh_until)
         inode.names.append(moved)
         parent.children.pop(name, None)

@@ -42,8 +42,8 @@ ORDERS: Final = range(len(_SORT_KEYS))
 
 
 class Entry(NamedTuple):
-    """One checked name of a listing. `asked` and `fresh_until` are as for `Inode.update`; name and attributes
-    also hold by `word`, that of the folder's lease."""
+    """One checked name of a listing. `asked` and `fresh_until` are as for `Inode.update`; the name also holds
+    by `word`, that of the folder's lease."""
 
     name: bytes
     smb_name: str
@@ -108,9 +108,10 @@ class Listing:
         until = self.fresh_until if self._word is None else max(self.fresh_until, self._word.holds_until())
         return max(0.0, until - now)
 
-    def is_vouched(self, now: float) -> bool:
-        """Whether the server vouches for all of it, and we have changed nothing since."""
-        return not self._changed and self._word is not None and self._word.holds_until() > now
+    def is_current(self, now: float) -> bool:
+        """Whether its attributes are fresh, the server vouches for all its names, and we changed nothing."""
+        is_vouched = self._word is not None and self._word.holds_until() > now
+        return is_vouched and self.fresh_until > now and not self._changed
 
     def find(self, smb_name: str) -> Entry | None:
         """The entry of exactly this name, if the listing had it and we have not changed it since."""

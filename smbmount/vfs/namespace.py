@@ -259,8 +259,6 @@ class Namespace:
             await core.share.link(path, new_path, lease=core.leases.for_change(parent, inode))
         fresh_until = core.now() + core.time_to_live(inode.kind)
         dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until, word)
-        # Whoever changes it by one of its names breaks the lease of that name's folder only.
-        inode.word = None
         if inode.stat.number_of_links:
             core.inodes.touch(inode)
             inode.stat.number_of_links += 1

@@ -152,7 +152,7 @@ class ListingsAhead:
                 self._start(folder, trail)
 
     def _is_known(self, folder: Inode) -> bool:
-        return folder.listing is not None and folder.listing.is_vouched(self._core.now())
+        return folder.listing is not None and folder.listing.is_current(self._core.now())
 
     def _has_room(self) -> bool:
         if self._in_flight >= _IN_FLIGHT:
