@@ -5,8 +5,8 @@ name in the folder comes or goes, or becomes another file's, without a break. Wh
 breaks nothing, as each change says which folder it is in. A break closes the handle in its own step, and the
 lease ends with it, so there is nothing to acknowledge unless a listing is just under way.
 
-It does not vouch for the attributes of files: who wrote to a file before the folder was opened may go on
-writing without a break (Samba 4.22), until it closes the file.
+It does not vouch for attributes: who wrote to a file before the folder was opened may go on writing without
+a break (Samba 4.22), until it closes the file.
 
 Invariants: `_kept` is ordered by the moment at which each handle is closed; a handle is kept only while its
 lease lasts, and only if the server says that it is of the inode's own folder.
@@ -20,7 +20,7 @@ from typing import Final
 
 import trio
 
-from engine import FileStat, Lease
+from engine import Lease
 from smbmount.vfs.inodes import Inode, InodeTable
 from smbmount.vfs.remote import RemoteFolder, RemoteShare
 from smbmount.vfs.vouching import Word
@@ -71,7 +71,7 @@ class FolderLeases:
     @asynccontextmanager
     async def opened(self, folder: Inode) -> AsyncIterator[tuple[RemoteFolder, Word | None]]:
         """Open a folder to list it; what is listed holds by the word. Raises the engine's errors."""
-        asked, asked_at = self._inodes.tick, trio.current_time()
+        asked_at = trio.current_time()
         path = self._inodes.path(folder)
         # A folder without a number cannot be told from another that took its name.
         lease = self.of(folder) if folder.file_id else None
@@ -82,7 +82,6 @@ class FolderLeases:
             remote = await self._share.open_folder(path)
         if remote.lease is not None:
             word = self._word(folder, asked_at)
-            self._take_attributes(folder, remote.stat, asked, word)
         try:
             yield remote, word
         except BaseException:
@@ -92,13 +91,6 @@ class FolderLeases:
             remote.close_later()
         else:
             self._keep(folder, remote, word.until)
-
-    @staticmethod
-    def _take_attributes(folder: Inode, stat: FileStat, asked: int, word: Word | None) -> None:
-        if word is not None and asked >= folder.changed:
-            stat.ea_size, stat.reparse_tag = folder.stat.ea_size, folder.stat.reparse_tag
-            folder.update(stat, asked, 0.0)
-            folder.word = word
 
     def close(self, folder: Inode) -> None:
         """Close what is kept of a folder, without waiting for the server: it is to be renamed or removed."""

@@ -57,10 +57,10 @@ class Inode:
     `closing` has an event for each open file whose last close is under way.
 
     `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.
-    The attributes hold until `vouched_until` if the term is still `vouched_term`, a folder's as long as its
-    own lease's `word` does. What the kernel has cached of the content holds while it is `pages_term`. `pages`
-    is the version of the content when the kernel last began to cache it. `is_kept` says of a folder that its
-    handle is kept open, `broken_at` when its lease was broken last.
+    The attributes hold until `vouched_until` if the term is still `vouched_term`; what the kernel has cached
+    of the content holds while it is `pages_term`. `pages` is the version of the content when the kernel
+    last began to cache it. `is_kept` says of a folder that its handle is kept open, `broken_at` when its
+    lease was broken last.
     """
 
     __slots__ = (
@@ -91,7 +91,6 @@ class Inode:
         "unlinked",
         "vouched_term",
         "vouched_until",
-        "word",
         "writes",
     )
 
@@ -114,7 +113,6 @@ class Inode:
         self.lease: Lease | None = None
         self.vouched_term = 0
         self.vouched_until = 0.0
-        self.word: Word | None = None
         self.is_kept = False
         self.broken_at = float("-inf")
         self.pages_term = 0
@@ -168,8 +166,6 @@ class Inode:
         until = self.fresh_until
         if self.vouched_term and self.vouched_term == self.vouching and not self._is_overtaken():
             until = max(until, self.vouched_until)
-        if self.word is not None:
-            until = max(until, self.word.holds_until())
         return until
 
     def _is_overtaken(self) -> bool:
@@ -194,7 +190,6 @@ class Inode:
     def expire(self) -> None:
         """The attributes have to be asked for again."""
         self.fresh_until = self.vouched_until = 0.0
-        self.word = None
 
     def update(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take the server's answer to a question asked at the table's tick `asked`."""

@@ -84,15 +84,17 @@ def test_the_same_files_again_cost_no_round_trip(mount: Mount, here: Path) -> No
     assert trips(mount, again) == 0
 
 
-def test_the_same_tree_again_costs_its_listings(mount: Mount, here: Path) -> None:
+def test_the_same_tree_again_opens_and_reads_nothing(mount: Mount, here: Path) -> None:
     def look() -> None:
         grep = ["grep", "-r", "content", "."]
         found = subprocess.run(grep, cwd=here, check=True, capture_output=True, text=True)
         assert len(found.stdout.splitlines()) == 5 * len(FOLDERS)
 
     look()
-    # Each folder twice, as its end is found by another question.
-    assert trips(mount, look) <= 2 * (len(FOLDERS) + 1)
+    before: dict[str, Any] = mount.statistics()
+    look()
+    after: dict[str, Any] = mount.statistics()
+    assert after["requests"]["READ"] == before["requests"]["READ"]
 
 
 def test_what_another_client_does_in_a_folder_is_seen_soon(here: Path, elsewhere: Path) -> None:
@@ -130,9 +132,7 @@ def test_folders_that_are_kept_open_are_renamed_and_removed(here: Path) -> None:
 
 def test_another_client_renames_and_removes_folders_that_are_kept_open(here: Path, elsewhere: Path) -> None:
     go_through(here)
-    start = time.monotonic()
     (elsewhere / "one").rename(elsewhere / "renamed")
-    assert time.monotonic() - start < 5
     soon(lambda: sorted(os.listdir(here)) == ["renamed", "two"], "the renamed folder")
     go_through(here)
     subprocess.run(["rm", "-r", elsewhere / "renamed"], check=True)
