@@ -156,6 +156,15 @@ class File:
         """Set the end of the file; what is added reads as zeros."""
         await self._set(FileEndOfFileInformation(size), f"set the size of {self.path}")
 
+    async def truncate_and_stat(self, size: int) -> FileStat:
+        """Set the end of the file and return the attributes that it then has, in one round trip."""
+        _, queried = await self._tree.exchange(
+            set_info(FileEndOfFileInformation(size), self.file_id),
+            query_all(self.file_id),
+            what=f"set the size of {self.path}",
+        )
+        return _decode_all(queried.message)
+
     async def set_basic(
         self,
         *,

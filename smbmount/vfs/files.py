@@ -100,13 +100,14 @@ class Files:
                 attributes=attributes_for_new(mode),
                 lease=lease,
             )
+            stat = file.stat
             if file.existed and flags & os.O_TRUNC:
-                await truncate_opened(file)
+                stat = await truncate_opened(file)
                 asked = core.inodes.tick
         if file.existed:
-            dentry = core.adopt(parent, name, smb_name, Answer(file.stat, FILE, None, asked, asked_at))
+            dentry = core.adopt(parent, name, smb_name, Answer(stat, FILE, None, asked, asked_at))
         else:
-            answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)
+            answer = Answer(stat, FILE, None, core.inodes.tick, asked_at)
             dentry = core.adopt_new(parent, name, smb_name, answer)
         made = dentry.inode
         if made.lease is None:

@@ -57,6 +57,9 @@ class RemoteFile(Protocol):
     async def truncate(self, size: int) -> None:
         """Set the end of file."""
 
+    async def truncate_and_stat(self, size: int) -> FileStat:
+        """Set the end of file; the attributes that the file then has."""
+
     async def query(self) -> FileStat:
         """The attributes now."""
 

@@ -161,6 +161,11 @@ class FakeFile:
         await self._enter("truncate", size)
         self._share.resize(self.node, size)
 
+    async def truncate_and_stat(self, size: int) -> FileStat:
+        """Set the size, and tell the attributes."""
+        await self.truncate(size)
+        return self._share.stat_of(self.node, links=True)
+
     async def query(self) -> FileStat:
         """The attributes."""
         await self._enter("query")

@@ -92,6 +92,12 @@ def test_truncation_by_name_looks_first_which_file_it_is(mount: Mount) -> None:
     assert trips(mount, lambda: os.truncate(mount.path / "one", 1)).total() == 2
 
 
+def test_truncating_open_looks_first_which_file_it_is(mount: Mount) -> None:
+    os.listdir(mount.path)
+    path = mount.path / "one"
+    assert trips(mount, lambda: os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))).total() == 2
+
+
 def test_listing_with_all_attributes(
     samba: SambaServer, share_path: Path, mount_factory: MountFactory
 ) -> None:

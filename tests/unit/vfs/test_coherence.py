@@ -182,6 +182,25 @@ async def test_a_file_is_not_truncated_in_place_of_another_that_has_its_name_now
         assert bytes(share.find("a").data) == b"other"
 
 
+@pytest.mark.parametrize("replaced", ["a", "b"])
+@virtual_time
+async def test_an_open_truncates_no_file_that_took_a_name(replaced: str) -> None:
+    """`b` is the name that was looked up last, and another name of the same file."""
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        await share.link("a", "b")
+        number = (await lookup(fs, "a")).number
+        assert (await lookup(fs, "b")).number == number
+        if replaced == "a":
+            await share.rename("b", "moved", replace=False)
+        share.put(replaced, b"innocent")
+        if replaced == "a":
+            assert (await lookup(fs, "a")).number == number, "the caches do not know"
+        with refused(errno.ESTALE):
+            await fs.files.open(number, os.O_WRONLY | os.O_TRUNC)
+        assert bytes(share.find(replaced).data) == b"innocent"
+
+
 @virtual_time
 async def test_a_name_that_a_listing_lacks_is_missing_no_longer_than_the_listing_is_believed() -> None:
     async with mounted() as (share, fs):
