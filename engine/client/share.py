@@ -317,18 +317,25 @@ class Share:
         await self._change(path, access, options, steps, f"delete {path}", lease)
 
     async def rename(
-        self, source: str, target: str, *, replace: bool, lease: Lease | None = None
+        self,
+        source: str,
+        target: str,
+        *,
+        replace: bool,
+        only_file: bool = False,
+        lease: Lease | None = None,
     ) -> None:
         """Rename within the share (one round trip); without `replace` a taken name is `AlreadyExists`.
 
-        `lease`, that of the source, is not broken by it.
+        With `only_file` a folder is not renamed: `IsADirectory`. `lease`, that of the source, is not broken
+        by it.
         """
         check_target(target)
         steps: list[SetInfo] = [FileRenameInformation(file_name=target, replace_if_exists=replace)]
-        access = Access.DELETE | _ATTRIBUTES
-        await self._change(
-            source, access, CreateOptions.OPEN_REPARSE_POINT, steps, f"rename {source} to {target}", lease
-        )
+        access, options = Access.DELETE | _ATTRIBUTES, CreateOptions.OPEN_REPARSE_POINT
+        if only_file:
+            options |= CreateOptions.NON_DIRECTORY_FILE
+        await self._change(source, access, options, steps, f"rename {source} to {target}", lease)
 
     async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
         """Make a hard link (one round trip)."""

@@ -136,8 +136,16 @@ class RemoteShare(Protocol):
     async def rmdir(self, path: str) -> None:
         """Delete an empty folder."""
 
-    async def rename(self, source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
-        """Rename a file or folder."""
+    async def rename(
+        self,
+        source: str,
+        target: str,
+        *,
+        replace: bool,
+        only_file: bool = False,
+        lease: Lease | None = None,
+    ) -> None:
+        """Rename a file, or a folder unless `only_file`: `IsADirectory`."""
 
     async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
         """Make a hard link."""

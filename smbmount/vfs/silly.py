@@ -72,11 +72,12 @@ async def replace_file(
     """Rename `source` to `target` in `folder` where the server would not replace the file that is there.
     `lease` is that of `source`.
 
-    The old file is moved aside, and back if the rename fails, so that `target` is never lost.
+    The old file is moved aside, and back if the rename fails, so that `target` is never lost. A folder
+    that another client has made there stays: `IsADirectory`.
     """
-    aside = silly_path(folder)
+    aside, old_lease = silly_path(folder), replaced.lease if replaced is not None else None
     try:
-        await core.share.rename(target, aside, replace=False, lease=replaced.lease if replaced else None)
+        await core.share.rename(target, aside, replace=False, only_file=True, lease=old_lease)
         await core.share.rename(source, target, replace=False, lease=lease)
     except BaseException:
         await _move_back(core, aside, target)

@@ -491,11 +491,19 @@ class FakeShare:
         del folder.children[key]
 
     async def rename(
-        self, source: str, target: str, *, replace: bool, lease: Lease | None = None
+        self,
+        source: str,
+        target: str,
+        *,
+        replace: bool,
+        only_file: bool = False,
+        lease: Lease | None = None,
     ) -> None:
         """Rename a file or folder."""
         await self.enter("rename", source, target, replace)
         folder, key, node = self._walk(source)
+        if only_file and node.is_directory:
+            raise error_from_status(ntstatus.STATUS_FILE_IS_A_DIRECTORY, source)
         new_folder, new_key = self._split(target)
         self._check_delete(node, source)
         if self._has_open_below(node):

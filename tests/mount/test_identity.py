@@ -72,3 +72,16 @@ def test_truncated_by_one_name_after_another_client_replaced_the_other(
     os.close(os.open(here / "one", os.O_WRONLY | os.O_TRUNC))
     assert (there / "two").read_text() == "innocent"
     assert (there / "one").read_text() == ""
+
+
+def test_renamed_over_a_folder_that_another_client_just_made(
+    samba: SambaServer, here: Path, there: Path
+) -> None:
+    (here / "file").write_text("content")
+    assert not (here / "folder").exists()
+    (there / "folder").mkdir()
+    (there / "folder" / "precious").touch()
+    samba.adopt(there)
+    assert error_of(lambda: (here / "file").rename(here / "folder")) == errno.EISDIR
+    assert sorted(os.listdir(there)) == ["file", "folder"]
+    assert os.listdir(there / "folder") == ["precious"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 import pytest
 import trio
 
-from engine import FileAttributes, Lease, ntstatus
+from engine import FileAttributes, ntstatus
 from smbmount.vfs.renames import RENAME_NOREPLACE
 from tests.fakes.share import FakeShare
 from tests.unit.vfs.support import (
@@ -129,10 +130,10 @@ async def test_the_old_file_comes_back_if_the_call_is_cancelled() -> None:
         await lookup(fs, "a")
         rename = share.rename
 
-        async def stuck(source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
+        async def stuck(source: str, target: str, *, replace: bool, **others: Any) -> None:
             if source == "a":
                 await trio.sleep_forever()
-            await rename(source, target, replace=replace)
+            await rename(source, target, replace=replace, **others)
 
         share.rename = stuck  # type: ignore[method-assign]
         with trio.move_on_after(5) as scope:
@@ -152,9 +153,9 @@ async def test_the_name_is_never_missing_here_while_its_file_is_replaced() -> No
         await trio.sleep(2)
         rename = share.rename
 
-        async def slow(source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
+        async def slow(source: str, target: str, *, replace: bool, **others: Any) -> None:
             await trio.sleep(1)
-            await rename(source, target, replace=replace)
+            await rename(source, target, replace=replace, **others)
 
         share.rename = slow  # type: ignore[method-assign]
         looked_up: list[int] = []
@@ -257,6 +258,19 @@ async def test_files_and_folders_do_not_replace_each_other() -> None:
 
 
 @virtual_time
+async def test_a_folder_that_another_client_just_made_is_not_replaced_by_a_file() -> None:
+    async with mounted() as (share, fs):
+        share.put("f", b"file")
+        await lookup(fs, "f")
+        with refused(errno.ENOENT):
+            await lookup(fs, "d")
+        share.put("d\\precious")
+        with refused(errno.EISDIR):
+            await fs.renames.rename(ROOT, b"f", ROOT, b"d", 0)
+        assert (share.names(), share.names("d")) == (["d", "f"], ["precious"])
+
+
+@virtual_time
 async def test_what_is_below_a_renamed_folder_is_found_at_its_new_place() -> None:
     async with mounted() as (share, fs):
         share.put("d\\e\\f", b"12")
@@ -285,8 +299,8 @@ async def test_the_old_file_comes_back_if_the_call_is_cancelled_while_it_is_move
         await lookup(fs, "a")
         rename = share.rename
 
-        async def late(source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
-            await rename(source, target, replace=replace)
+        async def late(source: str, target: str, *, replace: bool, **others: Any) -> None:
+            await rename(source, target, replace=replace, **others)
             if source == "b":
                 await trio.sleep_forever()
 
