@@ -138,18 +138,20 @@ class Files:
         readahead = None
         if readable and not direct:
             readahead = ReadAhead(file, core.read_budget, core.spawn, chunk=self._read_chunk)
+        # Who only writes has no use for cached pages: without them the kernel saves a copy, and the question
+        # for security.capability that it asks before each cached write.
+        direct_io = self._writes_through or not readable
         handle = FileHandle(
             inode,
             file,
             writable=writable,
             append=bool(flags & os.O_APPEND),
             direct=direct,
+            # Behind other writes the kernel asks for fsync itself.
+            syncs=direct_io and bool(flags & os.O_DSYNC),
             readahead=readahead,
             content=None if direct else content,
         )
-        # Who only writes has no use for cached pages: without them the kernel saves a copy, and the question
-        # for security.capability that it asks before each cached write.
-        direct_io = self._writes_through or not readable
         keep_cache = not direct_io and self._keep_pages(inode)
         handle.number = core.files.add(handle)
         inode.handles.append(handle)
@@ -185,7 +187,14 @@ class Files:
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Take `data` over, or write it through; the number of bytes. An earlier error of this open file is
-        reported first. Files open with O_APPEND are written at their end as known here."""
+        reported first. Files open with O_APPEND are written at their end as known here; of those open with
+        O_SYNC or O_DSYNC the data is on the server's disk then."""
+        written = await self._write(number, offset, data)
+        if self._core.files[number].syncs:
+            await self.fsync(number)
+        return written
+
+    async def _write(self, number: int, offset: int, data: bytes) -> int:
         handle = self._core.files[number]
         inode = handle.inode
         await self._report(handle)

@@ -420,6 +420,24 @@ async def test_cache_none_reads_and_writes_through() -> None:
         assert bytes(share.find("a").data) == b"data!"
 
 
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_WRONLY | os.O_DIRECT])
+@pytest.mark.parametrize("sync", [os.O_SYNC, os.O_DSYNC])
+@virtual_time
+async def test_a_synchronous_write_is_on_the_servers_disk_when_it_returns(flags: int, sync: int) -> None:
+    async with mounted() as (share, fs):
+        handle, _ = await create(fs, "a", flags | sync)
+        share.calls.clear()
+        await fs.files.write(handle, 0, b"data")
+        assert [call.operation for call in share.calls] == ["write_at", "flush"]
+        share.fail_next("write_at", ntstatus.STATUS_DISK_FULL)
+        with refused(errno.ENOSPC):
+            await fs.files.write(handle, 4, b"more")
+        share.fail_next("flush", ntstatus.STATUS_DISK_FULL)
+        with refused(errno.ENOSPC):
+            await fs.files.write(handle, 4, b"more")
+        await fs.files.flush(handle)
+
+
 @virtual_time
 async def test_an_o_direct_open_reads_and_writes_through() -> None:
     async with mounted() as (share, fs):
