@@ -9,6 +9,7 @@ from typing import Final, Self
 from engine import ntstatus
 from engine.client import payload
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
+from engine.client.extended_attributes import setting_ea
 from engine.client.leases import Lease
 from engine.client.stat import FileStat, stat_at_close, stat_from_all
 from engine.client.tree import Tree
@@ -26,6 +27,7 @@ from engine.wire.fscc_control import (
 from engine.wire.fscc_set import (
     FileDispositionInformation,
     FileEndOfFileInformation,
+    FileLinkInformation,
     FileRenameInformation,
 )
 from engine.wire.io import (
@@ -184,6 +186,17 @@ class File:
         info = FileRenameInformation(file_name=target, replace_if_exists=replace)
         await self._set(info, f"rename {self.path} to {target}")
         self.path = target
+
+    async def link(self, new: str) -> None:
+        """Make a hard link."""
+        check_target(new)
+        info = FileLinkInformation(file_name=new, replace_if_exists=False)
+        await self._set(info, f"link {new} to {self.path}")
+
+    async def set_ea(self, name: str, value: Buffer) -> None:
+        """Set an extended attribute; an empty value removes it."""
+        request = setting_ea(self.file_id, name, value)
+        await self._tree.exchange(request, what=f"set an extended attribute of {self.path}")
 
     async def delete(self) -> None:
         """Mark the file for deletion with its last close."""

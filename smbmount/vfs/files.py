@@ -251,7 +251,8 @@ class Files:
             inode.pages_term = 0
 
     async def truncate(self, inode: Inode, size: int, number: int | None) -> None:
-        """Set a file's size, through the open file `number` or another that may write, else by its name."""
+        """Set a file's size, through the open file `number` or another that may write, else by its name, in
+        two round trips; `PosixError` ESTALE if that is another file's now."""
         core = self._core
         await self._drain(inode)
         handle = core.files[number] if number is not None else None
@@ -262,7 +263,9 @@ class Files:
                 handle.wrote = True
                 await handle.file.truncate(size)
             else:
-                await self._truncate_by_name(inode, size)
+                # The file that has the name now would lose its content if it were another.
+                async with self.opening.checked(inode, Access.WRITE_DATA) as file:
+                    await file.truncate(size)
         except BaseException:
             inode.expire()
             raise
@@ -272,15 +275,6 @@ class Files:
         inode.stat.size = inode.clean_size = size
         inode.stat.allocation_size = min(inode.stat.allocation_size, size)
         inode.stale = True
-
-    async def _truncate_by_name(self, inode: Inode, size: int) -> None:
-        """Two round trips, as the name may have become another file's: that one would lose its content.
-        `PosixError` ESTALE then."""
-        file, _ = await self.opening.by_name(inode, Access.WRITE_DATA, truncate=False)
-        try:
-            await file.truncate(size)
-        finally:
-            file.close_later()
 
     async def flush(self, number: int) -> None:
         """Called at each close(2): write what is unwritten, and report this open file's error."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from engine import FileAttributes, SmbError, VolumeSize
+from engine import Access, FileAttributes, SmbError, VolumeSize
 from smbmount.vfs.attributes import (
     DIRECTORY,
     FILE,
@@ -88,8 +88,8 @@ class Metadata:
         self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
     ) -> None:
         """Set them after all data has gone, and through the open files that wrote: their later close
-        would otherwise set the time of writing anew."""
-        core = self._core
+        would otherwise set the time of writing anew. `PosixError` ESTALE if the name is another file's."""
+        core, opening = self._core, self._files.opening
         await inode.wait_for_closes()
         if inode.writes is not None and inode.is_dirty:
             await inode.writes.drain()
@@ -98,11 +98,13 @@ class Metadata:
         try:
             for handle in handles:
                 await handle.file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
-            if not handles:
-                path = core.inodes.path(inode)
+            if not handles and opening.is_named(inode):
                 await core.share.set_basic(
-                    path, access_ns=access_ns, write_ns=write_ns, attributes=attributes
+                    core.inodes.path(inode), access_ns=access_ns, write_ns=write_ns, attributes=attributes
                 )
+            elif not handles:
+                async with opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+                    await file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
         except BaseException:
             inode.expire()
             raise

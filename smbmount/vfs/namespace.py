@@ -25,6 +25,7 @@ from smbmount.vfs.directories import Directories
 from smbmount.vfs.errors import ABSENT, NoSuchName, PosixError
 from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import Listing
+from smbmount.vfs.opening import Opening
 from smbmount.vfs.silly import remove_file
 
 _REMOVED_KEPT: Final = 4096
@@ -49,6 +50,7 @@ class Namespace:
     def __init__(self, core: Core, directories: Directories) -> None:
         self._core = core
         self._directories = directories
+        self._opening = Opening(core)
         self._asked: dict[tuple[Inode, bytes], _Question] = {}
         self._removed: OrderedDict[tuple[Inode, bytes], None] = OrderedDict()
 
@@ -197,9 +199,11 @@ class Namespace:
 
     async def _restore_readonly(self, inode: Inode) -> None:
         """Removing one name of a read-only file took the attribute from all its names."""
-        core = self._core
         attributes = settable(inode.stat.attributes)
-        await core.share.set_basic(core.inodes.path(inode), attributes=attributes)
+        async with self._opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+            await file.set_basic(attributes=attributes)
+        self._core.inodes.touch(inode)
+        inode.stat.attributes = int(attributes)
 
     async def rmdir(self, parent_number: int, name: bytes) -> None:
         """Remove an empty folder."""
@@ -246,7 +250,11 @@ class Namespace:
         inode, parent = core.inodes[number], core.folder(parent_number)
         smb_name = core.names.encode(name)
         with core.creating(parent, name):
-            await core.share.link(core.inodes.path(inode), core.inodes.child_path(parent, smb_name))
+            if self._opening.is_named(inode):
+                await core.share.link(core.inodes.path(inode), core.inodes.child_path(parent, smb_name))
+            else:
+                async with self._opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+                    await file.link(core.inodes.child_path(parent, smb_name))
         fresh_until = core.now() + core.time_to_live(inode.kind)
         dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until)
         if inode.stat.number_of_links:

@@ -6,9 +6,11 @@ Whatever a name leads to on the server, no handle of another file is ever given 
 from __future__ import annotations
 
 import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from engine import Access, CreateOptions, FileStat, InvalidParameter
-from smbmount.vfs.attributes import FILE
+from smbmount.vfs.attributes import DIRECTORY, FILE
 from smbmount.vfs.core import Core
 from smbmount.vfs.errors import ABSENT, PosixError
 from smbmount.vfs.idle import IdleFile
@@ -22,6 +24,26 @@ class Opening:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+
+    def is_named(self, inode: Inode) -> bool:
+        """Whether a change of an inode may go to its path unchecked.
+
+        That is so while no program has it open, so that whoever changes it has named it, while it has no
+        second name that may have been meant, and while the name is believed: as POSIX has it, the change
+        is for the file that has the name.
+        """
+        if inode.handles or inode.directory_handles or len(inode.names) != 1:
+            return False
+        return inode.names[0].fresh_until > self._core.now()
+
+    @asynccontextmanager
+    async def checked(self, inode: Inode, access: Access) -> AsyncIterator[RemoteFile]:
+        """An inode opened by name for a change of it; `PosixError` ESTALE if that is another file's now."""
+        file, _ = await self.by_name(inode, access, truncate=False)
+        try:
+            yield file
+        finally:
+            file.close_later()
 
     async def take_idle(self, inode: Inode, access: Access) -> IdleFile | None:
         """A parked handle with this access; `PosixError` ESTALE if the name leads to another file now."""
@@ -85,7 +107,7 @@ class Opening:
                 inode.expire()
                 inode.drop_readahead()
             asked = core.inodes.tick
-        inode.update(stat, asked, asked_at + core.time_to_live(FILE))
+        inode.update(stat, asked, asked_at + core.time_to_live(inode.kind))
         inode.vouch(inode.vouching, asked_at)
         content = file.initial_data
         if content is not None and (len(content) != stat.size or inode.changed > asked or inode.is_dirty):
@@ -121,8 +143,10 @@ class Opening:
 
     async def _open_remote(self, inode: Inode, access: Access, truncate: bool) -> RemoteFile:
         core = self._core
-        share, lease, path = core.share, core.leases.of(inode), core.inodes.path(inode)
-        options = CreateOptions.NON_DIRECTORY_FILE
+        share, path = core.share, core.inodes.path(inode)
+        lease = core.leases.of(inode) if inode.kind == FILE else None
+        is_folder = inode.kind == DIRECTORY
+        options = CreateOptions.DIRECTORY_FILE if is_folder else CreateOptions.NON_DIRECTORY_FILE
         wanted = not truncate and access & Access.READ_DATA and self._comes_whole(inode)
         read = SMALL_FILE if wanted else 0
         try:

@@ -74,6 +74,12 @@ class RemoteFile(Protocol):
     ) -> None:
         """Set times and DOS attributes."""
 
+    async def link(self, new: str) -> None:
+        """Make a hard link."""
+
+    async def set_ea(self, name: str, value: Buffer) -> None:
+        """Set an extended attribute; `b""` removes it."""
+
 
 class RemoteShare(Protocol):
     """A connected share; `engine.Share`. Paths use backslashes, "" is the share's root."""

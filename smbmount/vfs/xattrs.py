@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from engine import FileStat
+from engine import Access, FileStat
 from smbmount.vfs.attributes import has_no_eas
 from smbmount.vfs.core import Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.inodes import Inode
+from smbmount.vfs.opening import Opening
 
 _PREFIX: Final = b"user."
 _MAX_NAME: Final = 255
@@ -22,6 +23,7 @@ class ExtendedAttributes:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._opening = Opening(core)
 
     async def get(self, number: int, name: bytes) -> bytes:
         """A value; `PosixError` ENODATA if absent, EOPNOTSUPP (at no cost) for other namespaces."""
@@ -60,8 +62,15 @@ class ExtendedAttributes:
         core = self._core
         core.require_writable()
         inode = core.inodes[number]
+        handle = next((handle for handle in inode.handles if handle.writable), None)
         try:
-            await core.share.set_ea(core.inodes.path(inode), ea_name, value)
+            if handle is not None:
+                await handle.file.set_ea(ea_name, value)
+            elif self._opening.is_named(inode):
+                await core.share.set_ea(core.inodes.path(inode), ea_name, value)
+            else:
+                async with self._opening.checked(inode, Access.WRITE_EA) as file:
+                    await file.set_ea(ea_name, value)
         finally:
             core.inodes.touch(inode)
             inode.expire()

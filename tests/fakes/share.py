@@ -185,6 +185,16 @@ class FakeFile:
         self._share.apply_basic(self.node, access_ns, write_ns, creation_ns, attributes)
         self._sets_time_at_close = self._sets_time_at_close and write_ns is None
 
+    async def link(self, new: str) -> None:
+        """Make a hard link."""
+        await self._enter("link", new)
+        self._share.add_name(self.node, new)
+
+    async def set_ea(self, name: str, value: Buffer) -> None:
+        """Set or remove an extended attribute."""
+        await self._enter("set_ea", name)
+        self._share.apply_ea(self.node, name, value)
+
     async def close(self) -> None:
         """Close, and wait for it."""
         await self._share.enter("close", self.path)
@@ -361,6 +371,21 @@ class FakeShare:
             node.attributes = (attributes & ~FileAttributes.NORMAL) | kind
         node.changed = self.tick()
 
+    def add_name(self, node: Node, new: str) -> None:
+        """FileLinkInformation."""
+        folder, key = self._split(new)
+        if key in folder.children:
+            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, new)
+        folder.children[key] = (new.rpartition("\\")[2], node)
+        node.names += 1
+
+    def apply_ea(self, node: Node, name: str, value: Buffer) -> None:
+        """FileFullEaInformation."""
+        for known in [known for known in node.eas if known.upper() == name.upper()]:
+            del node.eas[known]
+        if value:
+            node.eas[name] = bytes(value)
+
     def finish_delete(self, node: Node) -> None:
         """The last close of a deleted file removes it."""
         if node.delete_pending and not node.opens:
@@ -521,12 +546,7 @@ class FakeShare:
     async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
         """Make a hard link."""
         await self.enter("link", existing, new)
-        node = self._walk(existing)[2]
-        folder, key = self._split(new)
-        if key in folder.children:
-            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, new)
-        folder.children[key] = (new.rpartition("\\")[2], node)
-        node.names += 1
+        self.add_name(self._walk(existing)[2], new)
 
     async def set_basic(
         self,
@@ -588,11 +608,7 @@ class FakeShare:
     async def set_ea(self, path: str, name: str, value: bytes) -> None:
         """Set or remove one."""
         await self.enter("set_ea", path, name)
-        eas = self._walk(path)[2].eas
-        for known in [known for known in eas if known.upper() == name.upper()]:
-            del eas[known]
-        if value:
-            eas[name] = value
+        self.apply_ea(self._walk(path)[2], name, value)
 
     # The tree.
 

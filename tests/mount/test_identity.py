@@ -74,6 +74,71 @@ def test_truncated_by_one_name_after_another_client_replaced_the_other(
     assert (there / "one").read_text() == ""
 
 
+def link_opened(descriptor: int, new: Path) -> None:
+    """`ln -L /proc/self/fd/N new`; only with a folder's descriptor linkat(2) is what Python calls."""
+    folder = os.open(new.parent, os.O_RDONLY)
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", new, src_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda opened, here: os.utime(opened, (1, 1)),
+        lambda opened, here: os.fchmod(opened, 0o444),
+        lambda opened, here: os.setxattr(opened, "user.key", b"value"),
+        lambda opened, here: link_opened(opened, here / "another name"),
+    ],
+    ids=["times", "mode", "extended attribute", "link"],
+)
+def test_changed_through_an_open_file_after_another_client_replaced_it(
+    opened: int,
+    here: Path,
+    there: Path,
+    replace: Callable[[str], None],
+    change: Callable[[int, Path], object],
+) -> None:
+    replace("file")
+    before = (there / "file").stat(), os.listxattr(there / "file")
+    assert error_of(lambda: change(opened, here)) == errno.ESTALE
+    assert ((there / "file").stat(), os.listxattr(there / "file")) == before
+    assert sorted(os.listdir(there)) == ["file", "moved"]
+
+
+def test_changed_through_a_writable_open_file_after_another_client_replaced_it(
+    here: Path, there: Path, replace: Callable[[str], None]
+) -> None:
+    """The open file leads to the right one, whatever its name is now."""
+    with (here / "file").open("w") as file:
+        file.write("content")
+        file.flush()
+        replace("file")
+        os.utime(file.fileno(), (1, 1))
+        os.setxattr(file.fileno(), "user.key", b"value")
+    assert (there / "moved").stat().st_mtime == 1
+    assert "user.key" in map(str.lower, os.listxattr(there / "moved"))
+    assert "user.key" not in map(str.lower, os.listxattr(there / "file"))
+
+
+def test_changed_by_one_name_after_another_client_replaced_the_other(
+    samba: SambaServer, here: Path, there: Path
+) -> None:
+    (here / "one").write_text("content")
+    os.link(here / "one", here / "two")
+    assert (here / "one").stat().st_ino == (here / "two").stat().st_ino
+    (there / "new").write_text("innocent")
+    samba.adopt(there / "new")
+    (there / "new").rename(there / "two")
+    os.utime(here / "one", (1, 1))
+    os.setxattr(here / "one", "user.key", b"value")
+    os.link(here / "one", here / "three")
+    assert (there / "one").stat().st_mtime == 1 != (there / "two").stat().st_mtime
+    assert (there / "three").read_text() == "content"
+    assert "user.key" not in map(str.lower, os.listxattr(there / "two"))
+
+
 def test_renamed_over_a_folder_that_another_client_just_made(
     samba: SambaServer, here: Path, there: Path
 ) -> None:

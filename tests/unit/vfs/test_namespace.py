@@ -351,6 +351,7 @@ async def test_the_other_names_of_a_removed_read_only_file_stay_read_only() -> N
         await fs.names.unlink(ROOT, b"a")
         assert share.names() == ["b"]
         assert node.attributes & READONLY
+        assert (await lookup(fs, "b")).mode & 0o222 == 0
 
 
 @virtual_time
