@@ -29,6 +29,7 @@ from smbmount.vfs.idle import IdleFiles
 from smbmount.vfs.inodes import Dentry, Inode, InodeTable
 from smbmount.vfs.kernel import KernelCache
 from smbmount.vfs.leases import Leases
+from smbmount.vfs.moves import Moves
 from smbmount.vfs.names import NameMap
 from smbmount.vfs.remote import RemoteShare
 from smbmount.vfs.streams import ReadBudget
@@ -70,6 +71,7 @@ class Core:
         trust = config.server_inode_numbers and share.supports_file_ids
         self.inodes = InodeTable(root, prefix=config.prefix, trust_file_ids=trust)
         self.files: HandleTable[FileHandle] = HandleTable()
+        self.moves = Moves()
         self.kernel = kernel
         self.idle = IdleFiles(spawn, self.inodes.discard_if_unused, config.close_timeout)
         self.leases = Leases(share, spawn, self.idle, kernel, enabled=config.cache != "none")
@@ -215,17 +217,18 @@ class Core:
 
     async def _stat_by_name(self, inode: Inode) -> FileStat | None:
         """The attributes through the inode's newest name; None if that name is gone or another's."""
-        path = self.inodes.path(inode)
-        name = inode.names[-1] if inode.names else None
-        try:
-            stat = await self.share.stat(path)
-            if name is None or self.inodes.describes(inode, stat):
-                return stat
-        except ABSENT:
-            if name is None:
-                raise
-        self.disown(name)
-        return None
+        async with self.moves.using(inode):
+            path = self.inodes.path(inode)
+            name = inode.names[-1] if inode.names else None
+            try:
+                stat = await self.share.stat(path)
+                if name is None or self.inodes.describes(inode, stat):
+                    return stat
+            except ABSENT:
+                if name is None:
+                    raise
+            self.disown(name)
+            return None
 
     def disown(self, dentry: Dentry) -> None:
         """The server says that this name is gone, or another file's: the caches are wrong about it."""

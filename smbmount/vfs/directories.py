@@ -225,15 +225,19 @@ class Directories:
 
     async def _fetch(self, handle: DirectoryHandle, position: int) -> None:
         """Have one batch more in memory, or know the end."""
-        if handle.stream is None:
-            await self._begin(handle)
-        if handle.stream is None:
+        core = self._core
+        if handle.stream is None and await self._take_ahead(handle):
             return
-        path = self._core.inodes.path(handle.inode)
-        handle.broken = True
-        batch = await handle.stream.next_batch()
-        entries = [] if batch is None else await self._scanner.check(path, batch)
-        handle.broken = False
+        async with core.moves.using(handle.inode):
+            if handle.stream is None:
+                handle.began = core.now()
+                handle.started = True
+                handle.stream = ListingStream(core, core.inodes.path(handle.inode))
+            handle.broken = True
+            batch = await handle.stream.next_batch()
+            path = core.inodes.path(handle.inode)
+            entries = [] if batch is None else await self._scanner.check(path, batch)
+            handle.broken = False
         surplus = position - handle.first - _KEPT_BEHIND
         if surplus > 0:
             del handle.entries[:surplus]
@@ -243,8 +247,8 @@ class Directories:
             handle.complete = True
             self._keep_listing(handle, self._core.now())
 
-    async def _begin(self, handle: DirectoryHandle) -> None:
-        """Start the snapshot, from memory if this folder was foreseen: a rewound one is read anew."""
+    async def _take_ahead(self, handle: DirectoryHandle) -> bool:
+        """Take the snapshot from memory if this folder was foreseen: a rewound one is read anew."""
         folder = handle.inode
         if not handle.rewound:
             self.ahead.observe(folder)
@@ -255,11 +259,8 @@ class Directories:
                 # What we changed after the open, we changed before this was asked for.
                 handle.changed.clear()
                 self.ahead.listed(folder)
-                return
-        path = self._core.inodes.path(folder)
-        handle.began = self._core.now()
-        handle.started = True
-        handle.stream = ListingStream(self._core, path)
+                return True
+        return False
 
     def _keep_listing(self, handle: DirectoryHandle, now: float) -> None:
         entries = handle.entries

@@ -17,6 +17,7 @@ from smbmount.vfs.core import Answer, Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
 from smbmount.vfs.inodes import Inode
+from smbmount.vfs.moves import uses_path
 from smbmount.vfs.opening import Opening, truncate_opened
 from smbmount.vfs.readahead import ReadAhead
 from smbmount.vfs.remote import RemoteFile
@@ -79,6 +80,7 @@ class Files:
         core.files[opened.number].wrote = truncate
         return opened
 
+    @uses_path
     async def create(
         self, parent_number: int, name: bytes, mode: int, flags: int
     ) -> tuple[OpenedFile, Attributes]:

@@ -25,6 +25,7 @@ from smbmount.vfs.core import Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.files import Files
 from smbmount.vfs.inodes import Inode
+from smbmount.vfs.moves import uses_path
 from smbmount.vfs.names import MAX_NAME_BYTES
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Metadata:
             await self._set_basic(inode, access_ns, write_ns, attributes)
         return core.reply(inode, number)
 
+    @uses_path
     async def _set_basic(
         self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
     ) -> None:

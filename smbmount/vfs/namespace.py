@@ -25,6 +25,7 @@ from smbmount.vfs.directories import Directories
 from smbmount.vfs.errors import ABSENT, NoSuchName, PosixError
 from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import Listing
+from smbmount.vfs.moves import uses_path
 from smbmount.vfs.opening import Opening
 from smbmount.vfs.silly import remove_file
 
@@ -84,6 +85,7 @@ class Namespace:
             raise NoSuchName(listing.fresh_until - now)
         return None
 
+    @uses_path
     async def _ask(self, parent: Inode, name: bytes, smb_name: str) -> Dentry:
         """Ask the server; what is asked for at this moment is waited for instead. `NoSuchName`."""
         key = parent, name
@@ -122,20 +124,20 @@ class Namespace:
         core = self._core
         for attempt in range(1, _TRIES + 1):
             asked, asked_at = core.inodes.tick, core.now()
-            path = core.inodes.child_path(parent, smb_name)
             try:
-                stat = await core.share.stat(path)
+                stat = await core.share.stat(core.inodes.child_path(parent, smb_name))
             except ABSENT:
                 if parent.changed > asked and attempt < _TRIES:
                     continue
                 if name in parent.children:
                     core.inodes.remove(parent.children[name])
                 raise NoSuchName(asked_at + core.time_to_live(DIRECTORY) - core.now()) from None
-            kind, target = await core.classify(path, stat)
+            kind, target = await core.classify(core.inodes.child_path(parent, smb_name), stat)
             if parent.changed <= asked:
                 break
         return core.adopt(parent, name, smb_name, Answer(stat, kind, target, asked, asked_at))
 
+    @uses_path
     async def mkdir(self, parent_number: int, name: bytes) -> Attributes:
         """Make a folder."""
         core = self._core
@@ -151,6 +153,7 @@ class Namespace:
         self._directories.listings.keep(dentry.inode, empty, core.now())
         return core.reply_entry(dentry)
 
+    @uses_path
     async def mknod(self, parent_number: int, name: bytes, mode: int) -> Attributes:
         """Make an empty regular file; SMB has nothing for the other kinds: `PosixError` EPERM."""
         core = self._core
@@ -172,6 +175,7 @@ class Namespace:
         answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)
         return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 
+    @uses_path
     async def unlink(self, parent_number: int, name: bytes) -> None:
         """Remove a name of a file; a file that is open stays usable until it is closed."""
         core = self._core
@@ -205,6 +209,7 @@ class Namespace:
         self._core.inodes.touch(inode)
         inode.stat.attributes = int(attributes)
 
+    @uses_path
     async def rmdir(self, parent_number: int, name: bytes) -> None:
         """Remove an empty folder."""
         core = self._core
@@ -212,22 +217,23 @@ class Namespace:
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
         with core.changing(parent, name):
-            await self.remove_folder(core.inodes.child_path(parent, smb_name))
+            await self.remove_folder(parent, smb_name)
         dentry = parent.children.get(name)
         if dentry is not None:
             self.forget_name(dentry)
 
-    async def remove_folder(self, path: str) -> None:
+    async def remove_folder(self, parent: Inode, smb_name: str) -> None:
         """Remove an empty folder on the server, read-only or not."""
-        share = self._core.share
+        share, path = self._core.share, self._core.inodes.child_path
         try:
-            await share.rmdir(path)
+            await share.rmdir(path(parent, smb_name))
         except CannotDelete:
-            attributes = (await share.stat(path)).attributes
+            attributes = (await share.stat(path(parent, smb_name))).attributes
             if not is_readonly(attributes):
                 raise
-            await share.set_basic(path, attributes=settable(attributes & ~FileAttributes.READONLY))
-            await share.rmdir(path)
+            writable = settable(attributes & ~FileAttributes.READONLY)
+            await share.set_basic(path(parent, smb_name), attributes=writable)
+            await share.rmdir(path(parent, smb_name))
 
     def forget_name(self, dentry: Dentry) -> None:
         """A name is gone from the server, and with it all that differ from it only by case."""
@@ -249,12 +255,13 @@ class Namespace:
         core.require_writable()
         inode, parent = core.inodes[number], core.folder(parent_number)
         smb_name = core.names.encode(name)
-        with core.creating(parent, name):
-            if self._opening.is_named(inode):
-                await core.share.link(core.inodes.path(inode), core.inodes.child_path(parent, smb_name))
-            else:
-                async with self._opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
-                    await file.link(core.inodes.child_path(parent, smb_name))
+        async with core.moves.using(inode, parent):
+            with core.creating(parent, name):
+                if self._opening.is_named(inode):
+                    await core.share.link(core.inodes.path(inode), core.inodes.child_path(parent, smb_name))
+                else:
+                    async with self._opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+                        await file.link(core.inodes.child_path(parent, smb_name))
         fresh_until = core.now() + core.time_to_live(inode.kind)
         dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until)
         if inode.stat.number_of_links:
@@ -264,6 +271,7 @@ class Namespace:
             await core.refresh(inode)
         return core.reply_entry(dentry)
 
+    @uses_path
     async def symlink(self, parent_number: int, name: bytes, target: bytes) -> Attributes:
         """Make a symbolic link; `PosixError` EPERM where it is switched off or leads out of the mount."""
         core = self._core

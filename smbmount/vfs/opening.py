@@ -16,6 +16,7 @@ from smbmount.vfs.errors import ABSENT, PosixError
 from smbmount.vfs.idle import IdleFile
 from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import SMALL_FILE, is_small
+from smbmount.vfs.moves import uses_path
 from smbmount.vfs.remote import RemoteFile
 
 
@@ -61,6 +62,7 @@ class Opening:
         loose = self._core.config.cache == "loose"
         return loose and bool(inode.names) and inode.names[-1].fresh_until > now
 
+    @uses_path
     async def _check_name(self, inode: Inode) -> None:
         """Ask whether the name still leads to this file; `PosixError` ESTALE if not."""
         core = self._core
@@ -77,6 +79,7 @@ class Opening:
         inode.update(stat, asked, asked_at + core.time_to_live(FILE))
         inode.vouch(term, asked_at)
 
+    @uses_path
     async def by_name(
         self, inode: Inode, access: Access, truncate: bool
     ) -> tuple[RemoteFile, memoryview | None]:

@@ -6,14 +6,14 @@ import errno
 from contextlib import ExitStack
 from typing import Final
 
-from engine import AccessDenied, AlreadyExists, CannotDelete, NotFound, SharingViolation, SmbError
+from engine import AccessDenied, AlreadyExists, CannotDelete, Lease, NotFound, SharingViolation, SmbError
 from smbmount.vfs.attributes import DIRECTORY
 from smbmount.vfs.core import Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.names import fold
 from smbmount.vfs.namespace import Namespace
-from smbmount.vfs.silly import replace_file
+from smbmount.vfs.silly import Place, replace_file
 
 RENAME_NOREPLACE: Final = 1
 """renameat2(2); the other flags cannot be done on SMB."""
@@ -40,49 +40,59 @@ class Renames:
         if flags & ~RENAME_NOREPLACE:
             raise PosixError(errno.EINVAL, "SMB cannot exchange two names")
         parent, new_parent = core.folder(parent_number), core.folder(new_parent_number)
-        smb_name, new_smb_name = core.names.encode(name), core.names.encode(new_name)
-        source = parent.children.get(name) or await self._namespace.resolve(parent, name, smb_name)
+        source = parent.children.get(name)
+        if source is None:
+            async with core.moves.using(parent):
+                source = await self._namespace.resolve(parent, name, core.names.encode(name))
+        exclusive = bool(flags & RENAME_NOREPLACE)
+        if source.inode.kind == DIRECTORY:
+            async with core.moves.moving(source.inode):
+                await self._rename(source, new_parent, new_name, exclusive)
+        else:
+            async with core.moves.using(parent, new_parent):
+                await self._rename(source, new_parent, new_name, exclusive)
+
+    async def _rename(self, source: Dentry, new_parent: Inode, new_name: bytes, exclusive: bool) -> None:
+        core, parent = self._core, source.parent
+        source = parent.children.get(source.name, source)
         target = new_parent.children.get(new_name)
         if source.inode in new_parent.ancestors():
             raise PosixError(errno.EINVAL, "a folder cannot be moved into itself")
+        old = Place(parent, core.names.encode(source.name))
+        new = Place(new_parent, core.names.encode(new_name))
         with ExitStack() as changing:
-            changing.enter_context(core.changing(parent, name))
+            changing.enter_context(core.changing(parent, source.name))
             changing.enter_context(core.changing(new_parent, new_name))
-            path = core.inodes.child_path(parent, smb_name)
-            new_path = core.inodes.child_path(new_parent, new_smb_name)
             self._close_idle(source.inode, target)
-            if flags & RENAME_NOREPLACE or _is_case_change(source, target, new_parent, new_smb_name):
-                await core.share.rename(path, new_path, replace=False, lease=source.inode.lease)
+            if exclusive or _is_case_change(source, target, new):
+                await self._rename_freely(old, new, source.inode.lease)
+            elif source.inode.kind == DIRECTORY:
+                await self._replace_folder(old, new, target)
             else:
-                await self._replace(path, new_path, new_parent, new_name, source.inode, target)
-        self._moved(source, target, new_parent, new_name, new_smb_name)
+                await self._replace(old, new, new_name, source.inode.lease, target)
+        self._moved(source, target, new_parent, new_name, new.smb_name)
+
+    async def _rename_freely(self, old: Place, new: Place, lease: Lease | None = None) -> None:
+        """Rename to a name that is free, as the server sees it."""
+        path = self._core.inodes.child_path
+        await self._core.share.rename(path(*old), path(*new), replace=False, lease=lease)
 
     async def _replace(
-        self,
-        path: str,
-        new_path: str,
-        new_parent: Inode,
-        new_name: bytes,
-        source: Inode,
-        target: Dentry | None,
+        self, old: Place, new: Place, new_name: bytes, lease: Lease | None, target: Dentry | None
     ) -> None:
-        if source.kind == DIRECTORY:
-            await self._replace_folder(path, new_path, target)
-            return
         if target is not None and target.inode.kind == DIRECTORY:
             raise PosixError(errno.EISDIR)
-        core, lease = self._core, source.lease
-        folder = core.inodes.path(new_parent)
+        core, path = self._core, self._core.inodes.child_path
         replaced = target.inode if target is not None else None
-        with core.replacing(new_parent, new_name):
+        with core.replacing(new.folder, new_name):
             if replaced is not None and replaced.handles:
-                await replace_file(core, path, folder, new_path, lease=lease, replaced=replaced)
+                await replace_file(core, old, new, lease=lease, replaced=replaced)
                 return
             try:
-                await core.share.rename(path, new_path, replace=True, lease=lease)
+                await core.share.rename(path(*old), path(*new), replace=True, lease=lease)
             except _REFUSED_TO_REPLACE as refusal:
                 try:
-                    await replace_file(core, path, folder, new_path, lease=lease, replaced=replaced)
+                    await replace_file(core, old, new, lease=lease, replaced=replaced)
                 except NotFound:
                     raise refusal from None
 
@@ -96,18 +106,18 @@ class Renames:
         if target is not None:
             idle.close(target.inode)
 
-    async def _replace_folder(self, path: str, new_path: str, target: Dentry | None) -> None:
-        share = self._core.share
+    async def _replace_folder(self, old: Place, new: Place, target: Dentry | None) -> None:
+        core = self._core
         if target is None:
-            await share.rename(path, new_path, replace=False)
+            await self._rename_freely(old, new)
             return
         if target.inode.kind != DIRECTORY:
             raise PosixError(errno.ENOTDIR)
-        await self._namespace.remove_folder(new_path)
+        await self._namespace.remove_folder(*new)
         try:
-            await share.rename(path, new_path, replace=False)
+            await self._rename_freely(old, new)
         except SmbError:
-            await share.mkdir(new_path)
+            await core.share.mkdir(core.inodes.child_path(*new))
             raise
 
     def _moved(
@@ -126,7 +136,7 @@ class Renames:
         core.inodes.move(source, parent, name, smb_name).fresh_until = fresh_until
 
 
-def _is_case_change(source: Dentry, target: Dentry | None, new_parent: Inode, new_smb_name: str) -> bool:
-    if source.parent is not new_parent or fold(source.smb_name) != fold(new_smb_name):
+def _is_case_change(source: Dentry, target: Dentry | None, new: Place) -> bool:
+    if source.parent is not new.folder or fold(source.smb_name) != fold(new.smb_name):
         return False
     return target is None or target.inode is source.inode

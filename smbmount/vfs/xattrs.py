@@ -10,6 +10,7 @@ from smbmount.vfs.attributes import has_no_eas
 from smbmount.vfs.core import Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.inodes import Inode
+from smbmount.vfs.moves import uses_path
 from smbmount.vfs.opening import Opening
 
 _PREFIX: Final = b"user."
@@ -25,6 +26,7 @@ class ExtendedAttributes:
         self._core = core
         self._opening = Opening(core)
 
+    @uses_path
     async def get(self, number: int, name: bytes) -> bytes:
         """A value; `PosixError` ENODATA if absent, EOPNOTSUPP (at no cost) for other namespaces."""
         ea_name = _ea_name(name)
@@ -36,6 +38,7 @@ class ExtendedAttributes:
         except KeyError:
             raise PosixError(errno.ENODATA) from None
 
+    @uses_path
     async def list(self, number: int) -> list[bytes]:
         """All names, sorted."""
         inode = self._core.inodes[number]
@@ -58,6 +61,7 @@ class ExtendedAttributes:
         await self.get(number, name)
         await self._set(number, _ea_name(name), b"")
 
+    @uses_path
     async def _set(self, number: int, ea_name: str, value: bytes) -> None:
         core = self._core
         core.require_writable()

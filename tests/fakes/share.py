@@ -238,6 +238,8 @@ class FakeShare:
         self.supports_file_ids = supports_file_ids
         self.supports_leases = supports_leases
         self.batch_size = batch_size
+        self.renames_open_folders = False
+        """As Samba does, and Windows does not."""
         self.calls: list[Call] = []
         self.leases: list[FakeLease] = []
         self.free_units = 1000
@@ -531,7 +533,7 @@ class FakeShare:
             raise error_from_status(ntstatus.STATUS_FILE_IS_A_DIRECTORY, source)
         new_folder, new_key = self._split(target)
         self._check_delete(node, source)
-        if self._has_open_below(node):
+        if not self.renames_open_folders and self._has_open_below(node):
             raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, source)
         replaced = new_folder.children.get(new_key)
         if replaced is not None and replaced[1] is not node:
