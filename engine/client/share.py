@@ -157,6 +157,11 @@ class Share:
         """
         return self._tree.connection.upload
 
+    def download(self) -> tuple[int, int]:
+        """Bytes of files and listings that requests in flight over its connection may bring, and how many
+        have arrived so far, those of replies that are not here as a whole among them."""
+        return self._tree.connection.download
+
     def release_buffers(self) -> None:
         """Let go of the memory that is kept for large replies: for a time when none are expected."""
         self._tree.connection.release_buffers()

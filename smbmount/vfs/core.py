@@ -23,6 +23,7 @@ from smbmount.vfs.attributes import (
     size_of,
 )
 from smbmount.vfs.config import FileSystemConfig
+from smbmount.vfs.downloads import Downloads
 from smbmount.vfs.errors import ABSENT, PosixError
 from smbmount.vfs.handles import FileHandle, HandleTable
 from smbmount.vfs.idle import IdleFiles
@@ -77,6 +78,7 @@ class Core:
         self.leases = Leases(share, spawn, self.idle, kernel, enabled=config.cache != "none")
         self.write_budget = WriteBudget()
         self.read_budget = ReadBudget()
+        self.downloads = Downloads(spawn, share.download)
         self._replacements: dict[tuple[Inode, bytes], trio.Event] = {}
         self._targets: OrderedDict[tuple[int | str, int, int], bytes | None] = OrderedDict()
 

@@ -159,7 +159,8 @@ class Directories:
         watch = FolderWatch()
         parent.directory_handles.append(watch)
         try:
-            scan = await self._scanner.read(parent, MAX_ENTRIES)
+            with core.downloads.waiting():
+                scan = await self._scanner.read(parent, MAX_ENTRIES)
         except SmbError:
             # Who may not list a folder may still ask for its names.
             self._spare(parent)
@@ -225,9 +226,13 @@ class Directories:
 
     async def _fetch(self, handle: DirectoryHandle, position: int) -> None:
         """Have one batch more in memory, or know the end."""
+        with self._core.downloads.waiting():
+            if handle.stream is None and await self._take_ahead(handle):
+                return
+            await self._fetch_batch(handle, position)
+
+    async def _fetch_batch(self, handle: DirectoryHandle, position: int) -> None:
         core = self._core
-        if handle.stream is None and await self._take_ahead(handle):
-            return
         async with core.moves.using(handle.inode):
             if handle.stream is None:
                 handle.began = core.now()

@@ -73,7 +73,8 @@ class Files:
         if parked is not None:
             file, content = parked.file, parked.content
         else:
-            file, content = await self.opening.by_name(inode, access, truncate)
+            with core.downloads.waiting():
+                file, content = await self.opening.by_name(inode, access, truncate)
         known = inode.knowledge
         await self._tell_kernel(inode, number, file)
         opened = self._opened(inode, file, flags, content if inode.knowledge == known else None)
@@ -183,9 +184,10 @@ class Files:
         if writes is not None and inode.is_dirty:
             # What is fetched ahead now, behind the first unwritten byte, would be outdated when it is read.
             size = min(size, writes.lowest_offset())
-        if handle.readahead is None or (inode.is_dirty and end > size):
-            return await handle.file.read_at(offset, length)
-        return await handle.readahead.read(offset, length, size)
+        with self._core.downloads.waiting():
+            if handle.readahead is None or (inode.is_dirty and end > size):
+                return await handle.file.read_at(offset, length)
+            return await handle.readahead.read(offset, length, size)
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Take `data` over, or write it through; the number of bytes. An earlier error of this open file is

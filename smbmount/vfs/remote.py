@@ -99,6 +99,9 @@ class RemoteShare(Protocol):
     def upload(self) -> tuple[int, int]:
         """Bytes that were to be sent so far, and how many of them have arrived."""
 
+    def download(self) -> tuple[int, int]:
+        """Bytes of data that requests in flight may bring, and how many have arrived so far."""
+
     @property
     def supports_leases(self) -> bool:
         """Whether the server can vouch for files."""

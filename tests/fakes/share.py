@@ -243,6 +243,8 @@ class FakeShare:
         self.calls: list[Call] = []
         self.leases: list[FakeLease] = []
         self.free_units = 1000
+        self.awaited = 0
+        self.arrived = 0
         self.in_flight = 0
         self.most_in_flight = 0
         self._failures: dict[str, list[SmbError | Exception]] = {}
@@ -403,6 +405,10 @@ class FakeShare:
     def upload(self) -> tuple[int, int]:
         """Nothing is ever on its way."""
         return 0, 0
+
+    def download(self) -> tuple[int, int]:
+        """As a test sets it: what may come, and what has arrived."""
+        return self.awaited, self.arrived
 
     async def open(
         self,
