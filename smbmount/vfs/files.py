@@ -85,7 +85,10 @@ class Files:
     async def create(
         self, parent_number: int, name: bytes, mode: int, flags: int
     ) -> tuple[OpenedFile, Attributes]:
-        """Create and open a file; with O_EXCL only if the name is free, else what is there is opened."""
+        """Create and open a file; with O_EXCL only if the name is free, else what is there is opened.
+
+        `PosixError` ESTALE if that is a symbolic link, which the kernel does not know of: it looks up again.
+        """
         core = self._core
         core.require_writable()
         parent = core.folder(parent_number)
@@ -104,6 +107,8 @@ class Files:
                 lease=lease,
             )
             stat = file.stat
+            if file.existed:
+                await self._check_kind(file, core.inodes.child_path(parent, smb_name))
             if file.existed and flags & os.O_TRUNC:
                 stat = await truncate_opened(file)
                 asked = core.inodes.tick
@@ -120,6 +125,16 @@ class Files:
         if not file.existed:
             core.files[opened.number].wrote = True
         return opened, core.reply_entry(dentry)
+
+    async def _check_kind(self, file: RemoteFile, path: str) -> None:
+        """Make sure that what was opened is a file, before it is changed; if not it is closed."""
+        try:
+            kind, _ = await self._core.classify(path, file.stat)
+            if kind != FILE:
+                raise PosixError(errno.ESTALE, "another client has made a symbolic link of that name")
+        except BaseException:
+            file.close_later()
+            raise
 
     async def _tell_kernel(self, inode: Inode, number: int, file: RemoteFile) -> None:
         """Have the kernel ask anew where it was told something else: it is to see the file as it is."""
