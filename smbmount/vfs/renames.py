@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 from contextlib import ExitStack
 from typing import Final
+
+import trio
 
 from engine import AccessDenied, AlreadyExists, CannotDelete, Lease, NotFound, SharingViolation, SmbError
 from smbmount.vfs.attributes import DIRECTORY
@@ -15,8 +18,13 @@ from smbmount.vfs.names import fold
 from smbmount.vfs.namespace import Namespace
 from smbmount.vfs.silly import Place, replace_file
 
+log = logging.getLogger(__name__)
+
 RENAME_NOREPLACE: Final = 1
 """renameat2(2); the other flags cannot be done on SMB."""
+
+_MAKE_AGAIN_SECONDS: Final = 10.0
+"""For a folder that could not be replaced after all: also while the mount is being ended."""
 
 _REFUSED_TO_REPLACE = (AccessDenied, AlreadyExists, CannotDelete, SharingViolation)
 
@@ -107,18 +115,33 @@ class Renames:
             idle.close(target.inode)
 
     async def _replace_folder(self, old: Place, new: Place, target: Dentry | None) -> None:
-        core = self._core
         if target is None:
             await self._rename_freely(old, new)
             return
         if target.inode.kind != DIRECTORY:
             raise PosixError(errno.ENOTDIR)
-        await self._namespace.remove_folder(*new)
+        try:
+            await self._namespace.remove_folder(*new)
+        except trio.Cancelled:
+            # The server may have removed it all the same.
+            await self._make_again(new)
+            raise
         try:
             await self._rename_freely(old, new)
-        except SmbError:
-            await core.share.mkdir(core.inodes.child_path(*new))
+        except BaseException:
+            await self._make_again(new)
             raise
+
+    async def _make_again(self, place: Place) -> None:
+        """Make a folder that was removed for one that did not take its place, unless there is one."""
+        core = self._core
+        with trio.move_on_after(_MAKE_AGAIN_SECONDS, shield=True):
+            try:
+                await core.share.mkdir(core.inodes.child_path(*place))
+            except AlreadyExists:
+                log.debug("%s is there", place.smb_name)
+            except SmbError as exc:
+                log.error("%s was removed to be replaced, and is not there again: %s", place.smb_name, exc)
 
     def _moved(
         self, source: Dentry, target: Dentry | None, parent: Inode, name: bytes, smb_name: str

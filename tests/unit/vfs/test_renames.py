@@ -244,6 +244,28 @@ async def test_a_replaced_folder_comes_back_if_the_rename_fails() -> None:
         assert share.names() == ["a", "b"]
 
 
+@pytest.mark.parametrize("stuck", ["rmdir", "rename"])
+@virtual_time
+async def test_a_replaced_folder_comes_back_if_the_call_is_cancelled(stuck: str) -> None:
+    async with mounted() as (share, fs):
+        share.put_folder("a")
+        share.put_folder("b")
+        await lookup(fs, "a")
+        await lookup(fs, "b")
+        rmdir = share.rmdir
+
+        async def late(path: str) -> None:
+            await rmdir(path)
+            if stuck == "rmdir":
+                await trio.sleep_forever()
+
+        share.rmdir = late  # type: ignore[method-assign]
+        with share.hold("rename"), trio.move_on_after(5) as scope:
+            await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert scope.cancelled_caught
+        assert share.names() == ["a", "b"]
+
+
 @virtual_time
 async def test_files_and_folders_do_not_replace_each_other() -> None:
     async with mounted() as (share, fs):
