@@ -108,7 +108,7 @@ class Files:
             )
             stat = file.stat
             if file.existed:
-                await self._check_kind(file, core.inodes.child_path(parent, smb_name))
+                await self.opening.check_kind(file, core.inodes.child_path(parent, smb_name))
             if file.existed and flags & os.O_TRUNC:
                 stat = await truncate_opened(file)
                 asked = core.inodes.tick
@@ -125,16 +125,6 @@ class Files:
         if not file.existed:
             core.files[opened.number].wrote = True
         return opened, core.reply_entry(dentry)
-
-    async def _check_kind(self, file: RemoteFile, path: str) -> None:
-        """Make sure that what was opened is a file, before it is changed; if not it is closed."""
-        try:
-            kind, _ = await self._core.classify(path, file.stat)
-            if kind != FILE:
-                raise PosixError(errno.ESTALE, "another client has made a symbolic link of that name")
-        except BaseException:
-            file.close_later()
-            raise
 
     async def _tell_kernel(self, inode: Inode, number: int, file: RemoteFile) -> None:
         """Have the kernel ask anew where it was told something else: it is to see the file as it is."""
@@ -303,14 +293,22 @@ class Files:
         handle.raise_error()
 
     async def fsync(self, number: int) -> None:
-        """Write what is unwritten, report this open file's error, and have the server write to its disk."""
+        """Write what is unwritten, report this open file's error, and have the server write to its disk.
+
+        Servers do that only for a handle that may write. Where there is none the file is opened anew; it is
+        an error if that is refused.
+        """
         handle = self._core.files[number]
-        await self._drain(handle.inode)
+        inode = handle.inode
+        await self._drain(inode)
         handle.raise_error()
         if not handle.writable:
-            handle = next((other for other in handle.inode.handles if other.writable), handle)
+            handle = next((other for other in inode.handles if other.writable), handle)
         if handle.writable:
             await handle.file.flush()
+        elif not inode.unlinked and not self._core.config.read_only:
+            async with self.opening.checked(inode, Access.WRITE_DATA) as file:
+                await file.flush()
 
     async def release(self, number: int) -> None:
         """The last close of an open file. Nobody hears of errors any more, so they are logged."""

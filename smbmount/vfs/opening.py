@@ -117,6 +117,17 @@ class Opening:
             content = None
         return file, content
 
+    async def check_kind(self, file: RemoteFile, path: str) -> None:
+        """Make sure that what was opened is a file, before it is changed; if not it is closed, and
+        `PosixError` ESTALE."""
+        try:
+            kind, _ = await self._core.classify(path, file.stat)
+            if kind != FILE:
+                raise PosixError(errno.ESTALE, "another client has made a symbolic link of that name")
+        except BaseException:
+            file.close_later()
+            raise
+
     async def fetch_ahead(self, inode: Inode) -> bool:
         """Do what the open of a small file will need before a program asks; whether it is kept for that.
 

@@ -132,6 +132,14 @@ def test_root_raises_the_kernels_limits(
         assert int((connection / limit).read_text()) == MAX_BACKGROUND
 
 
+def test_sync_of_a_closed_file_reaches_the_servers_disk(mounted: Mount, here: Path) -> None:
+    """sync(1) opens it for reading."""
+    (here / "file").write_text("content")
+    before = mounted.statistics()["requests"].get("FLUSH", 0)
+    subprocess.run(["sync", here / "file"], check=True, timeout=30)
+    assert mounted.statistics()["requests"]["FLUSH"] == before + 1
+
+
 @pytest.mark.parametrize("sync", [os.O_SYNC, os.O_DSYNC], ids=["O_SYNC", "O_DSYNC"])
 @pytest.mark.parametrize(
     "flags",

@@ -298,6 +298,34 @@ async def test_fsync_reaches_the_servers_disk() -> None:
 
 
 @virtual_time
+async def test_fsync_of_a_file_that_is_open_for_reading_reaches_the_servers_disk() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a", b"data")
+        reader = await open_file(fs, "a", os.O_RDONLY)
+        share.calls.clear()
+        await fs.files.fsync(reader)
+        assert [call.operation for call in share.calls] == ["open", "flush"]
+        assert len(node.opens) == 1
+        node.attributes |= READONLY
+        with refused(errno.EACCES):
+            await fs.files.fsync(reader)
+        share.put("a", b"innocent")
+        with refused(errno.ESTALE):
+            await fs.files.fsync(reader)
+
+
+@virtual_time
+async def test_fsync_of_an_unlinked_file_that_is_open_for_reading_asks_nothing() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        reader = await open_file(fs, "a", os.O_RDONLY)
+        await fs.names.unlink(ROOT, b"a")
+        share.calls.clear()
+        await fs.files.fsync(reader)
+        assert share.count() == 0
+
+
+@virtual_time
 async def test_a_reader_does_not_see_old_data_after_a_write() -> None:
     async with mounted() as (share, fs):
         share.put("a", b"a" * MIB)
