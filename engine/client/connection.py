@@ -112,6 +112,11 @@ class Connection:
         """Bytes that were to be sent so far, and how many of them have arrived at the server's end."""
         return self._transport.upload
 
+    @property
+    def download(self) -> tuple[int, int]:
+        """Bytes of data that requests in flight may bring, and how many have arrived so far."""
+        return self._machine.awaited, self._transport.downloaded
+
     def release_buffers(self) -> None:
         """Let go of the receive buffers that nobody uses."""
         self._transport.release_buffers()

@@ -1,4 +1,4 @@
-"""Extended attributes of a file by path, one compound each ([MS-FSCC] 2.4.16)."""
+"""Extended attributes of a file, by path in one compound each ([MS-FSCC] 2.4.16)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.wire.fscc_ea import (
     encode_full_eas,
     encode_get_eas,
 )
-from engine.wire.primitives import FILE_ID_RELATED, Buffer
+from engine.wire.primitives import FILE_ID_RELATED, Buffer, FileId
 from engine.wire.query import QueryInfoRequest, QueryInfoResponse, SetInfoRequest
 
 _CLOSE: Final = CloseRequest(file_id=FILE_ID_RELATED)
@@ -47,13 +47,18 @@ async def get_ea(tree: Tree, path: str, name: str) -> bytes:
 async def set_ea(tree: Tree, path: str, name: str, value: Buffer) -> None:
     """Set one attribute; an empty value removes it."""
     create = CreateRequest(desired_access=Access.WRITE_EA, name=path)
-    change = SetInfoRequest(
+    change = setting_ea(FILE_ID_RELATED, name, value)
+    await tree.exchange(create, change, _CLOSE, what=f"set an extended attribute of {path}")
+
+
+def setting_ea(file_id: FileId, name: str, value: Buffer) -> SetInfoRequest:
+    """The request that sets one attribute of an open file."""
+    return SetInfoRequest(
         info_type=InfoType.FILE,
         file_info_class=FileInformationClass.FileFullEaInformation,
         buffer=encode_full_eas([FileFullEaInformation(ea_name=_encode(name), ea_value=value)]),
-        file_id=FILE_ID_RELATED,
+        file_id=file_id,
     )
-    await tree.exchange(create, change, _CLOSE, what=f"set an extended attribute of {path}")
 
 
 async def _query(tree: Tree, path: str, names: bytes, flags: EaQueryFlags) -> memoryview:

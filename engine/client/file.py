@@ -9,6 +9,7 @@ from typing import Final, Self
 from engine import ntstatus
 from engine.client import payload
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
+from engine.client.extended_attributes import setting_ea
 from engine.client.leases import Lease
 from engine.client.stat import FileStat, stat_at_close, stat_from_all
 from engine.client.tree import Tree
@@ -26,6 +27,7 @@ from engine.wire.fscc_control import (
 from engine.wire.fscc_set import (
     FileDispositionInformation,
     FileEndOfFileInformation,
+    FileLinkInformation,
     FileRenameInformation,
 )
 from engine.wire.io import (
@@ -156,6 +158,15 @@ class File:
         """Set the end of the file; what is added reads as zeros."""
         await self._set(FileEndOfFileInformation(size), f"set the size of {self.path}")
 
+    async def truncate_and_stat(self, size: int) -> FileStat:
+        """Set the end of the file and return the attributes that it then has, in one round trip."""
+        _, queried = await self._tree.exchange(
+            set_info(FileEndOfFileInformation(size), self.file_id),
+            query_all(self.file_id),
+            what=f"set the size of {self.path}",
+        )
+        return _decode_all(queried.message)
+
     async def set_basic(
         self,
         *,
@@ -175,6 +186,17 @@ class File:
         info = FileRenameInformation(file_name=target, replace_if_exists=replace)
         await self._set(info, f"rename {self.path} to {target}")
         self.path = target
+
+    async def link(self, new: str) -> None:
+        """Make a hard link."""
+        check_target(new)
+        info = FileLinkInformation(file_name=new, replace_if_exists=False)
+        await self._set(info, f"link {new} to {self.path}")
+
+    async def set_ea(self, name: str, value: Buffer) -> None:
+        """Set an extended attribute; an empty value removes it."""
+        request = setting_ea(self.file_id, name, value)
+        await self._tree.exchange(request, what=f"set an extended attribute of {self.path}")
 
     async def delete(self) -> None:
         """Mark the file for deletion with its last close."""

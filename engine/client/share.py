@@ -33,7 +33,14 @@ from engine.client.stat import (
     stat_of_created,
 )
 from engine.client.tree import Tree
-from engine.errors import InvalidParameter, NotFound, RemoteProtocolError, SmbError, error_from_status
+from engine.errors import (
+    InvalidParameter,
+    NotFound,
+    NtStatusError,
+    RemoteProtocolError,
+    SmbError,
+    error_from_status,
+)
 from engine.proto.inflight import Reply, Request
 from engine.proto.lease_grants import LeaseKind
 from engine.proto.leases import Claim
@@ -87,7 +94,7 @@ _NO_LEASE: Final[tuple[int, Sequence[CreateContext]]] = (OplockLevel.NONE, ())
 _VOLUME_ROOM: Final = 64
 _SNAPSHOT_ROOM: Final = 65536
 _REMOVAL_SECONDS: Final = 10.0
-"""For removing a copy that could not take its place, also while everything is being ended."""
+"""For removing what could not be finished, also while everything is being ended."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -149,6 +156,11 @@ class Share:
         That a large WRITE makes progress on a slow link shows nowhere else.
         """
         return self._tree.connection.upload
+
+    def download(self) -> tuple[int, int]:
+        """Bytes of files and listings that requests in flight over its connection may bring, and how many
+        have arrived so far, those of replies that are not here as a whole among them."""
+        return self._tree.connection.download
 
     def release_buffers(self) -> None:
         """Let go of the memory that is kept for large replies: for a time when none are expected."""
@@ -336,18 +348,25 @@ class Share:
         await self._change(path, access, options, steps, f"delete {path}", lease)
 
     async def rename(
-        self, source: str, target: str, *, replace: bool, lease: Lease | None = None
+        self,
+        source: str,
+        target: str,
+        *,
+        replace: bool,
+        only_file: bool = False,
+        lease: Lease | None = None,
     ) -> None:
         """Rename within the share (one round trip); without `replace` a taken name is `AlreadyExists`.
 
-        `lease`, that of the source, is not broken by it.
+        With `only_file` a folder is not renamed: `IsADirectory`. `lease`, that of the source, is not broken
+        by it.
         """
         check_target(target)
         steps: list[SetInfo] = [FileRenameInformation(file_name=target, replace_if_exists=replace)]
-        access = Access.DELETE | _ATTRIBUTES
-        await self._change(
-            source, access, CreateOptions.OPEN_REPARSE_POINT, steps, f"rename {source} to {target}", lease
-        )
+        access, options = Access.DELETE | _ATTRIBUTES, CreateOptions.OPEN_REPARSE_POINT
+        if only_file:
+            options |= CreateOptions.NON_DIRECTORY_FILE
+        await self._change(source, access, options, steps, f"rename {source} to {target}", lease)
 
     async def link(
         self, existing: str, new: str, *, replace: bool = False, lease: Lease | None = None
@@ -447,7 +466,7 @@ class Share:
     ) -> FileStat:
         """Make a file with this content (one round trip, up to `max_write` bytes and if credits allow).
 
-        `lease` is not broken by it.
+        If it cannot be written, a file that this made is removed again. `lease` is not broken by it.
         """
         if len(data) > min(self.max_write, self._tree.connection.room_beside(3)):
             return await self._write_in_parts(path, data, disposition, 0, lease)
@@ -461,15 +480,30 @@ class Share:
             contexts=contexts,
         )
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
-        _, written, queried, closed = await self._tree.exchange(
-            create, write, _QUERY_ALL, _CLOSE_TELLING, what=f"write {path}"
-        )
+        # Which file it is comes first: some servers refuse all that follows a refusal.
+        try:
+            replies = await self._tree.exchange(
+                create, _QUERY_ALL, write, _CLOSE_TELLING, what=f"write {path}"
+            )
+        except NtStatusError as error:
+            created, queried = error.replies[:2] if error.index > 1 else (None, None)
+            if isinstance(created, Reply) and isinstance(queried, Reply) and _was_created(created):
+                await self._remove_again(path, _decode_all(queried))
+            raise
+        created, queried, written, closed = replies
+        stat = _decode_all(queried)
         count = WriteResponse.decode_untrusted(written.message).count
         if count > len(data):
             raise RemoteProtocolError(f"the server says it took {count} of the {len(data)} bytes of {path}")
-        if count < len(data):
+        if count == len(data):
+            stat.size = max(stat.size, count)
+            return stat_at_close(stat, CloseResponse.decode_untrusted(closed.message))
+        try:
             return await self._write_in_parts(path, data, Disposition.OPEN, count, lease)
-        return stat_at_close(_decode_all(queried), CloseResponse.decode_untrusted(closed.message))
+        except BaseException:
+            if _was_created(created):
+                await self._remove_again(path, stat)
+            raise
 
     async def _write_in_parts(
         self, path: str, data: Buffer, disposition: Disposition, done: int, lease: Lease | None
@@ -477,8 +511,21 @@ class Share:
         kind, access = CreateOptions.NON_DIRECTORY_FILE, Access.WRITE_DATA
         opening = self.open(path, access=access, disposition=disposition, options=kind, lease=lease)
         async with await opening as file:
-            await file.write_at(done, memoryview(data)[done:])
-            return await file.close_and_stat()
+            try:
+                await file.write_at(done, memoryview(data)[done:])
+                return await file.close_and_stat()
+            except BaseException:
+                if not file.existed:
+                    await self._remove_again(path, file.stat)
+                raise
+
+    async def _remove_again(self, path: str, made: FileStat) -> None:
+        """Remove a file that was made and could not be filled, unless another has its name by now."""
+        kind = CreateOptions.NON_DIRECTORY_FILE
+        with trio.move_on_after(_REMOVAL_SECONDS, shield=True), contextlib.suppress(SmbError):
+            async with await self.open(path, access=Access.DELETE, options=kind) as file:
+                if _identity(file.stat) == _identity(made):
+                    await file.delete()
 
     async def copy(
         self, source: str, target: str, *, replace: bool = False, progress: Progress | None = None
@@ -572,8 +619,17 @@ class Share:
 def _same_file(file: File, path: str, stat: FileStat) -> bool:
     if not stat.file_id:
         return file.path.casefold() == path.casefold()
-    # Where a share spans several volumes, the number alone may not tell.
-    return (file.stat.file_id, file.stat.creation_ns) == (stat.file_id, stat.creation_ns)
+    return _identity(file.stat) == _identity(stat)
+
+
+def _identity(stat: FileStat) -> tuple[int, int]:
+    """Where a share spans several volumes, the number alone may not tell."""
+    return stat.file_id, stat.creation_ns
+
+
+def _was_created(reply: Reply) -> bool:
+    """Whether the CREATE that this answers has made the file."""
+    return CreateResponse.decode_untrusted(reply.message).create_action == CreateAction.CREATED
 
 
 def _decode_all(reply: Reply) -> FileStat:

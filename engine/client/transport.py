@@ -41,6 +41,9 @@ _UPLOAD: Final = 16 * 1024
 """Bytes that have to arrive at the server's end to be a sign of life. An ECHO is less: the system there takes
 it also if the server hangs, but no more than its buffers hold from us if the server does not read on."""
 
+_SMALL: Final = 1024
+"""A frame that carries no data of a file or folder has no more bytes: that such come is no download."""
+
 FRAME_LIMIT_UNNEGOTIATED: Final = 64 * 1024
 """No server says more than this before it has told its limits."""
 
@@ -105,6 +108,8 @@ class Transport:
         self._handed = 0
         self._sent = 0
         self._arrived = 0
+        self.downloaded = 0
+        """Bytes that have come of frames with data, also of one that is not here as a whole yet."""
         self.frame_limit = FRAME_LIMIT_UNNEGOTIATED
         """Bytes that a frame may have; a longer one ends the connection before anything is allocated."""
 
@@ -172,8 +177,14 @@ class Transport:
         staged = min(prefix, self._end - self._start)
         buffer[:staged] = self._staging[self._start : self._start + staged]
         self._start += staged
+        has_data = prefix > _SMALL
+        if has_data:
+            self.downloaded += staged
         while staged < prefix:
-            staged += await self._receive_into(buffer[staged:prefix])
+            received = await self._receive_into(buffer[staged:prefix])
+            staged += received
+            if has_data:
+                self.downloaded += received
         return buffer, prefix
 
     @property

@@ -14,7 +14,7 @@ from typing import Final
 
 from engine.errors import LocalProtocolError, RemoteProtocolError, SmbError
 from engine.ntstatus import STATUS_PENDING, STATUS_SUCCESS
-from engine.proto.credits import CreditLedger, credit_charge
+from engine.proto.credits import CREDIT_UNIT, CreditLedger, credit_charge
 from engine.proto.events import BreakReceived, Event, LateReply
 from engine.proto.inflight import Reply, Request, SessionState, Slot, SlotState
 from engine.proto.statistics import Statistics
@@ -102,6 +102,9 @@ def _allocate(size: int) -> memoryview:
     return memoryview(bytearray(size))
 
 
+_BRING_DATA: Final = frozenset({Command.READ, Command.QUERY_DIRECTORY})
+
+
 class Machine:
     """The state of one connection: MessageIds, credits, slots, sessions."""
 
@@ -121,6 +124,12 @@ class Machine:
     def charge(self, request: Request) -> int:
         """Credits that `request` costs on this connection."""
         return credit_charge(payload_size(request)) if self.multi_credit else 1
+
+    @property
+    def awaited(self) -> int:
+        """Bytes of files and listings that the requests in flight may bring."""
+        bring = (slot.charge for slot in self.slots.values() if slot.request.COMMAND in _BRING_DATA)
+        return CREDIT_UNIT * sum(bring)
 
     def start(
         self,

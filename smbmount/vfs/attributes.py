@@ -56,13 +56,12 @@ class Attributes:
 
 @dataclass(slots=True, kw_only=True)
 class AttributeChanges:
-    """What setattr changes; None leaves alone. `mode` and `owner` (uid, gid) as in chmod and chown."""
+    """What setattr changes; None leaves alone. `mode` as in chmod. No change of the owner is stored."""
 
     size: int | None = None
     mode: int | None = None
     access_ns: int | None = None
     write_ns: int | None = None
-    owner: tuple[int | None, int | None] | None = None
 
 
 def mode_of(kind: int, attributes: int, config: FileSystemConfig) -> int:

@@ -25,7 +25,7 @@ from smbmount.vfs.inodes import Inode
 from smbmount.vfs.namespace import Namespace
 from smbmount.vfs.renames import RENAME_NOREPLACE, Renames
 from smbmount.vfs.signals import postpone_deadline
-from smbmount.vfs.silly import silly_path
+from smbmount.vfs.silly import silly_name
 
 _MAX_LINKS: Final = 40
 """Symbolic links on one path, as in Linux."""
@@ -185,18 +185,19 @@ class Copies:
         tell: Progress,
     ) -> int:
         core, folder = self._core, place.folder
-        aside = silly_path(core.inodes.path(folder))
-        size = await core.share.copy(core.inodes.path(inode), aside, progress=tell)
+        name = silly_name()
+        path = core.inodes.child_path
+        size = await core.share.copy(core.inodes.path(inode), path(folder, name), progress=tell)
         try:
-            await self._dress(aside, inode, place.inode, keep_time)
-            made = await self._namespace.resolve(folder, *_both_names(aside))
+            await self._dress(path(folder, name), inode, place.inode, keep_time)
+            made = await self._namespace.resolve(folder, name.encode(), name)
             core.inodes.add_lookup(made.number)
             pins.append(made.number)
             flags = RENAME_NOREPLACE if exclusive else 0
             await self._renames.rename(folder.number, made.name, folder.number, place.name, flags)
         except BaseException:
             with trio.move_on_after(_REMOVAL_SECONDS, shield=True), contextlib.suppress(SmbError):
-                await core.share.unlink(aside, clear_readonly=True)
+                await core.share.unlink(path(folder, name), clear_readonly=True)
             raise
         return size
 
@@ -209,12 +210,6 @@ class Copies:
         write_ns = source.stat.write_ns if keep_time else None
         if attributes or write_ns is not None:
             await self._core.share.set_basic(aside, write_ns=write_ns, attributes=attributes or None)
-
-
-def _both_names(path: str) -> tuple[bytes, str]:
-    """The last part of a path of ours, which has no characters to be mapped: the kernel's name and SMB's."""
-    name = path.rpartition("\\")[2]
-    return name.encode(), name
 
 
 def _check_replaceable(inode: Inode | None) -> None:

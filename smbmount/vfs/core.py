@@ -23,6 +23,7 @@ from smbmount.vfs.attributes import (
     size_of,
 )
 from smbmount.vfs.config import FileSystemConfig
+from smbmount.vfs.downloads import Downloads
 from smbmount.vfs.errors import ABSENT, PosixError
 from smbmount.vfs.folder_leases import FolderLeases
 from smbmount.vfs.handles import FileHandle, HandleTable
@@ -30,6 +31,7 @@ from smbmount.vfs.idle import IdleFiles
 from smbmount.vfs.inodes import Dentry, Inode, InodeTable
 from smbmount.vfs.kernel import KernelCache
 from smbmount.vfs.leases import Leases
+from smbmount.vfs.moves import Moves
 from smbmount.vfs.names import NameMap
 from smbmount.vfs.remote import RemoteShare
 from smbmount.vfs.streams import ReadBudget
@@ -73,6 +75,7 @@ class Core:
         trust = config.server_inode_numbers and share.supports_file_ids
         self.inodes = InodeTable(root, prefix=config.prefix, trust_file_ids=trust)
         self.files: HandleTable[FileHandle] = HandleTable()
+        self.moves = Moves()
         self.kernel = kernel
         self.idle = IdleFiles(spawn, self.inodes.discard_if_unused, config.close_timeout)
         caches = config.cache != "none"
@@ -80,6 +83,7 @@ class Core:
         self.leases = Leases(share, spawn, self.idle, kernel, self.folder_leases, enabled=caches)
         self.write_budget = WriteBudget()
         self.read_budget = ReadBudget()
+        self.downloads = Downloads(spawn, share.download)
         self._replacements: dict[tuple[Inode, bytes], trio.Event] = {}
         self._targets: OrderedDict[tuple[int | str, int, int], bytes | None] = OrderedDict()
 
@@ -220,17 +224,18 @@ class Core:
 
     async def _stat_by_name(self, inode: Inode) -> FileStat | None:
         """The attributes through the inode's newest name; None if that name is gone or another's."""
-        path = self.inodes.path(inode)
-        name = inode.names[-1] if inode.names else None
-        try:
-            stat = await self.share.stat(path)
-            if name is None or self.inodes.describes(inode, stat):
-                return stat
-        except ABSENT:
-            if name is None:
-                raise
-        self.disown(name)
-        return None
+        async with self.moves.using(inode):
+            path = self.inodes.path(inode)
+            name = inode.names[-1] if inode.names else None
+            try:
+                stat = await self.share.stat(path)
+                if name is None or self.inodes.describes(inode, stat):
+                    return stat
+            except ABSENT:
+                if name is None:
+                    raise
+            self.disown(name)
+            return None
 
     def disown(self, dentry: Dentry) -> None:
         """The server says that this name is gone, or another file's: the caches are wrong about it."""

@@ -161,7 +161,8 @@ class Directories:
         watch = FolderWatch()
         parent.directory_handles.append(watch)
         try:
-            scan = await self._scanner.read(parent, MAX_ENTRIES)
+            with core.downloads.waiting():
+                scan = await self._scanner.read(parent, MAX_ENTRIES)
         except SmbError:
             # Who may not list a folder may still ask for its names.
             self._spare(parent)
@@ -229,16 +230,24 @@ class Directories:
 
     async def _fetch(self, handle: DirectoryHandle, position: int) -> None:
         """Have one batch more in memory, or know the end."""
-        if handle.stream is None:
-            await self._begin(handle)
-        if handle.stream is None:
-            return
-        path = self._core.inodes.path(handle.inode)
-        handle.broken = True
-        batch = await handle.stream.next_batch()
-        entries = [] if batch is None else await self._scanner.check(path, batch)
-        handle.word = handle.word if batch is None else batch.word
-        handle.broken = False
+        with self._core.downloads.waiting():
+            if handle.stream is None and await self._take_ahead(handle):
+                return
+            await self._fetch_batch(handle, position)
+
+    async def _fetch_batch(self, handle: DirectoryHandle, position: int) -> None:
+        core = self._core
+        async with core.moves.using(handle.inode):
+            if handle.stream is None:
+                handle.began = core.now()
+                handle.started = True
+                handle.stream = ListingStream(core, handle.inode)
+            handle.broken = True
+            batch = await handle.stream.next_batch()
+            path = core.inodes.path(handle.inode)
+            entries = [] if batch is None else await self._scanner.check(path, batch)
+            handle.word = handle.word if batch is None else batch.word
+            handle.broken = False
         surplus = position - handle.first - _KEPT_BEHIND
         if surplus > 0:
             del handle.entries[:surplus]
@@ -248,8 +257,8 @@ class Directories:
             handle.complete = True
             self._keep_listing(handle, self._core.now())
 
-    async def _begin(self, handle: DirectoryHandle) -> None:
-        """Start the snapshot, from memory if this folder was foreseen: a rewound one is read anew."""
+    async def _take_ahead(self, handle: DirectoryHandle) -> bool:
+        """Take the snapshot from memory if this folder was foreseen: a rewound one is read anew."""
         folder = handle.inode
         if not handle.rewound:
             self.ahead.observe(folder)
@@ -260,10 +269,8 @@ class Directories:
                 # What we changed after the open, we changed before this was asked for.
                 handle.changed.clear()
                 self.ahead.listed(folder)
-                return
-        handle.began = self._core.now()
-        handle.started = True
-        handle.stream = ListingStream(self._core, folder)
+                return True
+        return False
 
     def _current_listing(self, folder: Inode) -> Listing | None:
         """The kept listing, if nothing can have changed since. Else it serves look-ups only: a program that

@@ -17,6 +17,7 @@ from smbmount.vfs.core import Answer, Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
 from smbmount.vfs.inodes import Inode
+from smbmount.vfs.moves import uses_path
 from smbmount.vfs.opening import Opening, truncate_opened
 from smbmount.vfs.readahead import ReadAhead
 from smbmount.vfs.remote import RemoteFile
@@ -72,17 +73,22 @@ class Files:
         if parked is not None:
             file, content = parked.file, parked.content
         else:
-            file, content = await self.opening.by_name(inode, access, truncate)
+            with core.downloads.waiting():
+                file, content = await self.opening.by_name(inode, access, truncate)
         known = inode.knowledge
         await self._tell_kernel(inode, number, file)
         opened = self._opened(inode, file, flags, content if inode.knowledge == known else None)
         core.files[opened.number].wrote = truncate
         return opened
 
+    @uses_path
     async def create(
         self, parent_number: int, name: bytes, mode: int, flags: int
     ) -> tuple[OpenedFile, Attributes]:
-        """Create and open a file; with O_EXCL only if the name is free, else what is there is opened."""
+        """Create and open a file; with O_EXCL only if the name is free, else what is there is opened.
+
+        `PosixError` ESTALE if that is a symbolic link, which the kernel does not know of: it looks up again.
+        """
         core = self._core
         core.require_writable()
         parent = core.folder(parent_number)
@@ -100,13 +106,16 @@ class Files:
                 attributes=attributes_for_new(mode),
                 lease=lease,
             )
+            stat = file.stat
+            if file.existed:
+                await self.opening.check_kind(file, core.inodes.child_path(parent, smb_name))
             if file.existed and flags & os.O_TRUNC:
-                await truncate_opened(file)
+                stat = await truncate_opened(file)
                 asked = core.inodes.tick
         if file.existed:
-            dentry = core.adopt(parent, name, smb_name, Answer(file.stat, FILE, None, asked, asked_at, word))
+            dentry = core.adopt(parent, name, smb_name, Answer(stat, FILE, None, asked, asked_at, word))
         else:
-            answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at, word)
+            answer = Answer(stat, FILE, None, core.inodes.tick, asked_at, word)
             dentry = core.adopt_new(parent, name, smb_name, answer)
         made = dentry.inode
         if made.lease is None:
@@ -137,18 +146,20 @@ class Files:
         readahead = None
         if readable and not direct:
             readahead = ReadAhead(file, core.read_budget, core.spawn, chunk=self._read_chunk)
+        # Who only writes has no use for cached pages: without them the kernel saves a copy, and the question
+        # for security.capability that it asks before each cached write.
+        direct_io = self._writes_through or not readable
         handle = FileHandle(
             inode,
             file,
             writable=writable,
             append=bool(flags & os.O_APPEND),
             direct=direct,
+            # Behind other writes the kernel asks for fsync itself.
+            syncs=direct_io and bool(flags & os.O_DSYNC),
             readahead=readahead,
             content=None if direct else content,
         )
-        # Who only writes has no use for cached pages: without them the kernel saves a copy, and the question
-        # for security.capability that it asks before each cached write.
-        direct_io = self._writes_through or not readable
         keep_cache = not direct_io and self._keep_pages(inode)
         handle.number = core.files.add(handle)
         inode.handles.append(handle)
@@ -178,13 +189,21 @@ class Files:
         if writes is not None and inode.is_dirty:
             # What is fetched ahead now, behind the first unwritten byte, would be outdated when it is read.
             size = min(size, writes.lowest_offset())
-        if handle.readahead is None or (inode.is_dirty and end > size):
-            return await handle.file.read_at(offset, length)
-        return await handle.readahead.read(offset, length, size)
+        with self._core.downloads.waiting():
+            if handle.readahead is None or (inode.is_dirty and end > size):
+                return await handle.file.read_at(offset, length)
+            return await handle.readahead.read(offset, length, size)
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Take `data` over, or write it through; the number of bytes. An earlier error of this open file is
-        reported first. Files open with O_APPEND are written at their end as known here."""
+        reported first. Files open with O_APPEND are written at their end as known here; of those open with
+        O_SYNC or O_DSYNC the data is on the server's disk then."""
+        written = await self._write(number, offset, data)
+        if self._core.files[number].syncs:
+            await self.fsync(number)
+        return written
+
+    async def _write(self, number: int, offset: int, data: bytes) -> int:
         handle = self._core.files[number]
         inode = handle.inode
         await self._report(handle)
@@ -241,7 +260,8 @@ class Files:
             inode.pages_term = 0
 
     async def truncate(self, inode: Inode, size: int, number: int | None) -> None:
-        """Set a file's size, through the open file `number` or another that may write, else by its name."""
+        """Set a file's size, through the open file `number` or another that may write, else by its name, in
+        two round trips; `PosixError` ESTALE if that is another file's now."""
         core = self._core
         await self._drain(inode)
         handle = core.files[number] if number is not None else None
@@ -252,7 +272,9 @@ class Files:
                 handle.wrote = True
                 await handle.file.truncate(size)
             else:
-                await self._truncate_by_name(inode, size)
+                # The file that has the name now would lose its content if it were another.
+                async with self.opening.checked(inode, Access.WRITE_DATA) as file:
+                    await file.truncate(size)
         except BaseException:
             inode.expire()
             raise
@@ -263,15 +285,6 @@ class Files:
         inode.stat.allocation_size = min(inode.stat.allocation_size, size)
         inode.stale = True
 
-    async def _truncate_by_name(self, inode: Inode, size: int) -> None:
-        """Two round trips, as the name may have become another file's: that one would lose its content.
-        `PosixError` ESTALE then."""
-        file, _ = await self.opening.by_name(inode, Access.WRITE_DATA, truncate=False)
-        try:
-            await file.truncate(size)
-        finally:
-            file.close_later()
-
     async def flush(self, number: int) -> None:
         """Called at each close(2): write what is unwritten, and report this open file's error."""
         handle = self._core.files[number]
@@ -280,14 +293,22 @@ class Files:
         handle.raise_error()
 
     async def fsync(self, number: int) -> None:
-        """Write what is unwritten, report this open file's error, and have the server write to its disk."""
+        """Write what is unwritten, report this open file's error, and have the server write to its disk.
+
+        Servers do that only for a handle that may write. Where there is none the file is opened anew; it is
+        an error if that is refused.
+        """
         handle = self._core.files[number]
-        await self._drain(handle.inode)
+        inode = handle.inode
+        await self._drain(inode)
         handle.raise_error()
         if not handle.writable:
-            handle = next((other for other in handle.inode.handles if other.writable), handle)
+            handle = next((other for other in inode.handles if other.writable), handle)
         if handle.writable:
             await handle.file.flush()
+        elif not inode.unlinked and not self._core.config.read_only:
+            async with self.opening.checked(inode, Access.WRITE_DATA) as file:
+                await file.flush()
 
     async def release(self, number: int) -> None:
         """The last close of an open file. Nobody hears of errors any more, so they are logged."""

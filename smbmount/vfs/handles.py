@@ -33,6 +33,7 @@ class FileHandle:
         "inode",
         "number",
         "readahead",
+        "syncs",
         "writable",
         "wrote",
     )
@@ -45,6 +46,7 @@ class FileHandle:
         writable: bool,
         append: bool,
         direct: bool,
+        syncs: bool,
         readahead: ReadAhead | None,
         content: memoryview | None = None,
     ) -> None:
@@ -55,6 +57,8 @@ class FileHandle:
         self.append = append
         self.direct = direct
         """Whether the server answers each write itself."""
+        self.syncs = syncs
+        """Whether each write is to be on the server's disk when it is answered."""
         self.readahead = readahead
         self.content = content
         self.wrote = False

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from engine import FileAttributes, SmbError, VolumeSize
+from engine import Access, FileAttributes, SmbError, VolumeSize
 from smbmount.vfs.attributes import (
     DIRECTORY,
     FILE,
@@ -25,6 +25,7 @@ from smbmount.vfs.core import Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.files import Files
 from smbmount.vfs.inodes import Inode
+from smbmount.vfs.moves import uses_path
 from smbmount.vfs.names import MAX_NAME_BYTES
 
 log = logging.getLogger(__name__)
@@ -84,12 +85,13 @@ class Metadata:
             await self._set_basic(inode, access_ns, write_ns, attributes)
         return core.reply(inode, number)
 
+    @uses_path
     async def _set_basic(
         self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
     ) -> None:
         """Set them after all data has gone, and through the open files that wrote: their later close
-        would otherwise set the time of writing anew."""
-        core = self._core
+        would otherwise set the time of writing anew. `PosixError` ESTALE if the name is another file's."""
+        core, opening = self._core, self._files.opening
         await inode.wait_for_closes()
         if inode.writes is not None and inode.is_dirty:
             await inode.writes.drain()
@@ -98,12 +100,14 @@ class Metadata:
         try:
             for handle in handles:
                 await handle.file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
-            if not handles:
-                path = core.inodes.path(inode)
-                lease = core.leases.for_change(inode.names[-1].parent, inode) if inode.names else None
+            if not handles and opening.is_named(inode):
+                path, lease = core.inodes.path(inode), core.leases.for_change(inode.names[-1].parent, inode)
                 await core.share.set_basic(
                     path, access_ns=access_ns, write_ns=write_ns, attributes=attributes, lease=lease
                 )
+            elif not handles:
+                async with opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+                    await file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
         except BaseException:
             inode.expire()
             raise

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from engine import Access, CannotDelete, CreateOptions, Disposition, FileAttributes, Lease
+from engine import Access, CannotDelete, CreateOptions, Disposition, FileAttributes
 from smbmount.vfs import symlinks
 from smbmount.vfs.attributes import (
     DIRECTORY,
@@ -25,6 +25,8 @@ from smbmount.vfs.directories import Directories
 from smbmount.vfs.errors import ABSENT, NoSuchName, PosixError
 from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import Listing
+from smbmount.vfs.moves import uses_path
+from smbmount.vfs.opening import Opening
 from smbmount.vfs.silly import remove_file
 
 _REMOVED_KEPT: Final = 4096
@@ -49,6 +51,7 @@ class Namespace:
     def __init__(self, core: Core, directories: Directories) -> None:
         self._core = core
         self._directories = directories
+        self._opening = Opening(core)
         self._asked: dict[tuple[Inode, bytes], _Question] = {}
         self._removed: OrderedDict[tuple[Inode, bytes], None] = OrderedDict()
 
@@ -82,6 +85,7 @@ class Namespace:
             raise NoSuchName(min(listing.validity(now), core.time_to_live(DIRECTORY)))
         return None
 
+    @uses_path
     async def _ask(self, parent: Inode, name: bytes, smb_name: str) -> Dentry:
         """Ask the server; what is asked for at this moment is waited for instead. `NoSuchName`."""
         key = parent, name
@@ -121,20 +125,20 @@ class Namespace:
         for attempt in range(1, _TRIES + 1):
             asked, asked_at = core.inodes.tick, core.now()
             word = core.folder_leases.word(parent)
-            path = core.inodes.child_path(parent, smb_name)
             try:
-                stat = await core.share.stat(path)
+                stat = await core.share.stat(core.inodes.child_path(parent, smb_name))
             except ABSENT:
                 if parent.changed > asked and attempt < _TRIES:
                     continue
                 if name in parent.children:
                     core.inodes.remove(parent.children[name])
                 raise NoSuchName(asked_at + core.time_to_live(DIRECTORY) - core.now()) from None
-            kind, target = await core.classify(path, stat)
+            kind, target = await core.classify(core.inodes.child_path(parent, smb_name), stat)
             if parent.changed <= asked:
                 break
         return core.adopt(parent, name, smb_name, Answer(stat, kind, target, asked, asked_at, word))
 
+    @uses_path
     async def mkdir(self, parent_number: int, name: bytes) -> Attributes:
         """Make a folder."""
         core = self._core
@@ -151,6 +155,7 @@ class Namespace:
         self._directories.listings.keep(dentry.inode, empty, core.now())
         return core.reply_entry(dentry)
 
+    @uses_path
     async def mknod(self, parent_number: int, name: bytes, mode: int) -> Attributes:
         """Make an empty regular file; SMB has nothing for the other kinds: `PosixError` EPERM."""
         core = self._core
@@ -173,6 +178,7 @@ class Namespace:
         answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at, word)
         return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 
+    @uses_path
     async def unlink(self, parent_number: int, name: bytes) -> None:
         """Remove a name of a file; a file that is open stays usable until it is closed."""
         core = self._core
@@ -200,10 +206,13 @@ class Namespace:
 
     async def _restore_readonly(self, inode: Inode) -> None:
         """Removing one name of a read-only file took the attribute from all its names."""
-        core = self._core
         attributes = settable(inode.stat.attributes)
-        await core.share.set_basic(core.inodes.path(inode), attributes=attributes)
+        async with self._opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+            await file.set_basic(attributes=attributes)
+        self._core.inodes.touch(inode)
+        inode.stat.attributes = int(attributes)
 
+    @uses_path
     async def rmdir(self, parent_number: int, name: bytes) -> None:
         """Remove an empty folder."""
         core = self._core
@@ -214,24 +223,24 @@ class Namespace:
         if dentry is not None:
             core.folder_leases.close(dentry.inode)
         with core.changing(parent, name):
-            path = core.inodes.child_path(parent, smb_name)
-            await self.remove_folder(path, core.leases.for_change(parent))
+            await self.remove_folder(parent, smb_name)
         dentry = parent.children.get(name)
         if dentry is not None:
             self.forget_name(dentry)
 
-    async def remove_folder(self, path: str, lease: Lease | None) -> None:
-        """Remove an empty folder on the server, read-only or not; `lease` is for changes in its parent."""
-        share = self._core.share
+    async def remove_folder(self, parent: Inode, smb_name: str) -> None:
+        """Remove an empty folder on the server, read-only or not."""
+        share, path = self._core.share, self._core.inodes.child_path
+        lease = self._core.leases.for_change(parent)
         try:
-            await share.rmdir(path, lease=lease)
+            await share.rmdir(path(parent, smb_name), lease=lease)
         except CannotDelete:
-            attributes = (await share.stat(path)).attributes
+            attributes = (await share.stat(path(parent, smb_name))).attributes
             if not is_readonly(attributes):
                 raise
             writable = settable(attributes & ~FileAttributes.READONLY)
-            await share.set_basic(path, attributes=writable, lease=lease)
-            await share.rmdir(path, lease=lease)
+            await share.set_basic(path(parent, smb_name), attributes=writable, lease=lease)
+            await share.rmdir(path(parent, smb_name), lease=lease)
 
     def forget_name(self, dentry: Dentry) -> None:
         """A name is gone from the server, and with it all that differ from it only by case."""
@@ -253,10 +262,15 @@ class Namespace:
         core.require_writable()
         inode, parent = core.inodes[number], core.folder(parent_number)
         smb_name = core.names.encode(name)
-        with core.creating(parent, name):
+        async with core.moves.using(inode, parent):
             word = core.folder_leases.word(parent)
-            path, new_path = core.inodes.path(inode), core.inodes.child_path(parent, smb_name)
-            await core.share.link(path, new_path, lease=core.leases.for_change(parent, inode))
+            with core.creating(parent, name):
+                if self._opening.is_named(inode):
+                    path, new_path = core.inodes.path(inode), core.inodes.child_path(parent, smb_name)
+                    await core.share.link(path, new_path, lease=core.leases.for_change(parent, inode))
+                else:
+                    async with self._opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+                        await file.link(core.inodes.child_path(parent, smb_name))
         fresh_until = core.now() + core.time_to_live(inode.kind)
         dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until, word)
         if inode.stat.number_of_links:
@@ -266,6 +280,7 @@ class Namespace:
             await core.refresh(inode)
         return core.reply_entry(dentry)
 
+    @uses_path
     async def symlink(self, parent_number: int, name: bytes, target: bytes) -> Attributes:
         """Make a symbolic link; `PosixError` EPERM where it is switched off or leads out of the mount."""
         core = self._core

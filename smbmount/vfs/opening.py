@@ -6,22 +6,18 @@ Whatever a name leads to on the server, no handle of another file is ever given 
 from __future__ import annotations
 
 import errno
-import logging
-from typing import Final
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from engine import Access, AccessDenied, CreateOptions, Disposition, FileAttributes, InvalidParameter, Lease
-from smbmount.vfs.attributes import FILE, has_no_eas
+from engine import Access, CreateOptions, FileStat, InvalidParameter
+from smbmount.vfs.attributes import DIRECTORY, FILE
 from smbmount.vfs.core import Core
 from smbmount.vfs.errors import ABSENT, PosixError
 from smbmount.vfs.idle import IdleFile
-from smbmount.vfs.inodes import Inode
+from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import SMALL_FILE, is_small
+from smbmount.vfs.moves import uses_path
 from smbmount.vfs.remote import RemoteFile
-
-log = logging.getLogger(__name__)
-
-_PLAIN: Final = FileAttributes.NORMAL | FileAttributes.ARCHIVE
-"""Attributes that an overwriting open neither refuses nor loses."""
 
 
 class Opening:
@@ -29,6 +25,26 @@ class Opening:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+
+    def is_named(self, inode: Inode) -> bool:
+        """Whether a change of an inode may go to its path unchecked.
+
+        That is so while no program has it open, so that whoever changes it has named it, while it has no
+        second name that may have been meant, and while the name is believed: as POSIX has it, the change
+        is for the file that has the name.
+        """
+        if inode.handles or inode.directory_handles or len(inode.names) != 1:
+            return False
+        return inode.names[0].fresh_until > self._core.now()
+
+    @asynccontextmanager
+    async def checked(self, inode: Inode, access: Access) -> AsyncIterator[RemoteFile]:
+        """An inode opened by name for a change of it; `PosixError` ESTALE if that is another file's now."""
+        file, _ = await self.by_name(inode, access, truncate=False)
+        try:
+            yield file
+        finally:
+            file.close_later()
 
     async def take_idle(self, inode: Inode, access: Access) -> IdleFile | None:
         """A parked handle with this access; `PosixError` ESTALE if the name leads to another file now."""
@@ -48,45 +64,71 @@ class Opening:
         loose = self._core.config.cache == "loose" and inode.names[-1].fresh_until > now
         return loose or inode.names[-1].is_vouched(now)
 
+    @uses_path
     async def _check_name(self, inode: Inode) -> None:
         """Ask whether the name still leads to this file; `PosixError` ESTALE if not."""
         core = self._core
         asked, asked_at, term = core.inodes.tick, core.now(), inode.vouching
+        name = _name_in_use(inode)
         try:
             stat = await core.share.stat(core.inodes.path(inode))
         except ABSENT:
-            self._forget_newest_name(inode)
+            self._forget_name(name)
             raise PosixError(errno.ESTALE) from None
         if not core.inodes.describes(inode, stat):
-            self._forget_newest_name(inode)
+            self._forget_name(name)
             raise PosixError(errno.ESTALE)
         inode.update(stat, asked, asked_at + core.time_to_live(FILE))
         inode.vouch(term, asked_at)
 
+    @uses_path
     async def by_name(
         self, inode: Inode, access: Access, truncate: bool
     ) -> tuple[RemoteFile, memoryview | None]:
         """Open on the server, take the attributes that this tells, and the content of a small file, unless we
-        have changed it meanwhile; `PosixError` ESTALE."""
+        have changed it meanwhile; `PosixError` ESTALE.
+
+        To truncate takes a second round trip: a server that overwrites at the open does so before anybody
+        can look whose file it is.
+        """
         core = self._core
         asked, asked_at = core.inodes.tick, core.now()
-        file = await self._open_remote(inode, access, truncate)
+        name = _name_in_use(inode)
+        try:
+            file = await self._open_remote(inode, access, truncate)
+        except ABSENT:
+            self._forget_name(name)
+            raise PosixError(errno.ESTALE) from None
         if not core.inodes.describes(inode, file.stat):
             file.close_later()
-            self._forget_newest_name(inode)
+            self._forget_name(name)
             raise PosixError(errno.ESTALE)
+        stat = file.stat
         if truncate:
-            core.inodes.touch(inode)
-            inode.drop_readahead()
+            try:
+                stat = await truncate_opened(file)
+            finally:
+                core.inodes.touch(inode)
+                inode.expire()
+                inode.drop_readahead()
             asked = core.inodes.tick
-        inode.update(file.stat, asked, asked_at + core.time_to_live(FILE))
+        inode.update(stat, asked, asked_at + core.time_to_live(inode.kind))
         inode.vouch(inode.vouching, asked_at)
         content = file.initial_data
-        if content is not None and (
-            len(content) != file.stat.size or inode.changed > asked or inode.is_dirty
-        ):
+        if content is not None and (len(content) != stat.size or inode.changed > asked or inode.is_dirty):
             content = None
         return file, content
+
+    async def check_kind(self, file: RemoteFile, path: str) -> None:
+        """Make sure that what was opened is a file, before it is changed; if not it is closed, and
+        `PosixError` ESTALE."""
+        try:
+            kind, _ = await self._core.classify(path, file.stat)
+            if kind != FILE:
+                raise PosixError(errno.ESTALE, "another client has made a symbolic link of that name")
+        except BaseException:
+            file.close_later()
+            raise
 
     async def fetch_ahead(self, inode: Inode) -> bool:
         """Do what the open of a small file will need before a program asks; whether it is kept for that.
@@ -118,59 +160,34 @@ class Opening:
 
     async def _open_remote(self, inode: Inode, access: Access, truncate: bool) -> RemoteFile:
         core = self._core
-        lease = core.leases.of(inode)
+        share, path = core.share, core.inodes.path(inode)
+        lease = core.leases.of(inode) if inode.kind == FILE else None
+        is_folder = inode.kind == DIRECTORY
+        options = CreateOptions.DIRECTORY_FILE if is_folder else CreateOptions.NON_DIRECTORY_FILE
+        wanted = not truncate and access & Access.READ_DATA and self._comes_whole(inode)
+        read = SMALL_FILE if wanted else 0
         try:
-            path = core.inodes.path(inode)
-            if truncate and self._loses_nothing(inode):
-                try:
-                    return await self._open_path(path, access, lease, disposition=Disposition.OVERWRITE)
-                except AccessDenied:
-                    log.debug("%r cannot be overwritten at the open, so it is truncated after it", path)
-            wanted = not truncate and access & Access.READ_DATA and self._comes_whole(inode)
-            file = await self._open_path(path, access, lease, read=SMALL_FILE if wanted else 0)
-        except ABSENT:
-            self._forget_newest_name(inode)
-            raise PosixError(errno.ESTALE) from None
-        if truncate:
-            await truncate_opened(file)
-        return file
-
-    async def _open_path(
-        self,
-        path: str,
-        access: Access,
-        lease: Lease | None,
-        *,
-        disposition: Disposition = Disposition.OPEN,
-        read: int = 0,
-    ) -> RemoteFile:
-        share, options = self._core.share, CreateOptions.NON_DIRECTORY_FILE
-        try:
-            return await share.open(
-                path, access=access, disposition=disposition, options=options, lease=lease, read=read
-            )
+            return await share.open(path, access=access, options=options, lease=lease, read=read)
         except InvalidParameter:
             if lease is None:
                 raise
             # The lease is for another file: this path has a new one, or the server tells hard links apart.
-            return await share.open(path, access=access, disposition=disposition, options=options)
+            return await share.open(core.inodes.path(inode), access=access, options=options)
 
-    def _loses_nothing(self, inode: Inode) -> bool:
-        """Whether overwriting loses neither DOS attributes nor extended ones; only what is fresh counts."""
-        if not inode.is_fresh(self._core.now()):
-            return False
-        return inode.stat.attributes & ~_PLAIN == 0 and has_no_eas(inode.stat)
-
-    def _forget_newest_name(self, inode: Inode) -> None:
-        if inode.names:
-            self._core.disown(inode.names[-1])
+    def _forget_name(self, name: Dentry | None) -> None:
+        if name is not None:
+            self._core.disown(name)
 
 
-async def truncate_opened(file: RemoteFile) -> None:
-    """Cut a file that was just opened; it is closed if that fails."""
+def _name_in_use(inode: Inode) -> Dentry | None:
+    """The name that its path is made of."""
+    return inode.names[-1] if inode.names else None
+
+
+async def truncate_opened(file: RemoteFile) -> FileStat:
+    """Cut a file that was just opened, and tell its attributes; it is closed if that fails."""
     try:
-        await file.truncate(0)
+        return await file.truncate_and_stat(0)
     except BaseException:
         file.close_later()
         raise
-    file.stat.size = file.stat.allocation_size = 0

@@ -57,6 +57,9 @@ class RemoteFile(Protocol):
     async def truncate(self, size: int) -> None:
         """Set the end of file."""
 
+    async def truncate_and_stat(self, size: int) -> FileStat:
+        """Set the end of file; the attributes that the file then has."""
+
     async def query(self) -> FileStat:
         """The attributes now."""
 
@@ -70,6 +73,12 @@ class RemoteFile(Protocol):
         attributes: FileAttributes | None = None,
     ) -> None:
         """Set times and DOS attributes."""
+
+    async def link(self, new: str) -> None:
+        """Make a hard link."""
+
+    async def set_ea(self, name: str, value: Buffer) -> None:
+        """Set an extended attribute; `b""` removes it."""
 
 
 class RemoteFolder(Protocol):
@@ -107,6 +116,9 @@ class RemoteShare(Protocol):
 
     def upload(self) -> tuple[int, int]:
         """Bytes that were to be sent so far, and how many of them have arrived."""
+
+    def download(self) -> tuple[int, int]:
+        """Bytes of data that requests in flight may bring, and how many have arrived so far."""
 
     @property
     def supports_leases(self) -> bool:
@@ -154,8 +166,16 @@ class RemoteShare(Protocol):
     async def rmdir(self, path: str, *, lease: Lease | None = None) -> None:
         """Delete an empty folder."""
 
-    async def rename(self, source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
-        """Rename a file or folder."""
+    async def rename(
+        self,
+        source: str,
+        target: str,
+        *,
+        replace: bool,
+        only_file: bool = False,
+        lease: Lease | None = None,
+    ) -> None:
+        """Rename a file, or a folder unless `only_file`: `IsADirectory`."""
 
     async def link(
         self, existing: str, new: str, *, replace: bool = False, lease: Lease | None = None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 from contextlib import ExitStack
 from typing import Final
+
+import trio
 
 from engine import AccessDenied, AlreadyExists, CannotDelete, Lease, NotFound, SharingViolation, SmbError
 from smbmount.vfs.attributes import DIRECTORY
@@ -13,11 +16,20 @@ from smbmount.vfs.errors import PosixError
 from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.names import fold
 from smbmount.vfs.namespace import Namespace
-from smbmount.vfs.silly import replace_file
+from smbmount.vfs.silly import Place, replace_file
 from smbmount.vfs.vouching import Word
+
+log = logging.getLogger(__name__)
+
+_OTHERS_WERE_ASKED: Final = 20.0
+"""Seconds after which a refusal says that the server waited for other clients to close what they keep open.
+Samba 4.22 can miss that they did, and gives up after 35 s: a second try finds it closed."""
 
 RENAME_NOREPLACE: Final = 1
 """renameat2(2); the other flags cannot be done on SMB."""
+
+_MAKE_AGAIN_SECONDS: Final = 10.0
+"""For a folder that could not be replaced after all: also while the mount is being ended."""
 
 _REFUSED_TO_REPLACE = (AccessDenied, AlreadyExists, CannotDelete, SharingViolation)
 
@@ -41,53 +53,66 @@ class Renames:
         if flags & ~RENAME_NOREPLACE:
             raise PosixError(errno.EINVAL, "SMB cannot exchange two names")
         parent, new_parent = core.folder(parent_number), core.folder(new_parent_number)
-        smb_name, new_smb_name = core.names.encode(name), core.names.encode(new_name)
-        source = parent.children.get(name) or await self._namespace.resolve(parent, name, smb_name)
+        source = parent.children.get(name)
+        if source is None:
+            async with core.moves.using(parent):
+                source = await self._namespace.resolve(parent, name, core.names.encode(name))
+        exclusive = bool(flags & RENAME_NOREPLACE)
+        if source.inode.kind == DIRECTORY:
+            async with core.moves.moving(source.inode):
+                await self._rename(source, new_parent, new_name, exclusive)
+        else:
+            async with core.moves.using(parent, new_parent):
+                await self._rename(source, new_parent, new_name, exclusive)
+
+    async def _rename(self, source: Dentry, new_parent: Inode, new_name: bytes, exclusive: bool) -> None:
+        core, parent = self._core, source.parent
+        source = parent.children.get(source.name, source)
         target = new_parent.children.get(new_name)
         if source.inode in new_parent.ancestors():
             raise PosixError(errno.EINVAL, "a folder cannot be moved into itself")
+        old = Place(parent, core.names.encode(source.name))
+        new = Place(new_parent, core.names.encode(new_name))
         with ExitStack() as changing:
-            changing.enter_context(core.changing(parent, name))
+            changing.enter_context(core.changing(parent, source.name))
             changing.enter_context(core.changing(new_parent, new_name))
-            path = core.inodes.child_path(parent, smb_name)
-            new_path = core.inodes.child_path(new_parent, new_smb_name)
-            word = core.folder_leases.word(new_parent)
+            word, lease = core.folder_leases.word(new_parent), core.leases.for_change(parent, source.inode)
             self._close_idle(source.inode, target)
-            if flags & RENAME_NOREPLACE or _is_case_change(source, target, new_parent, new_smb_name):
-                lease = core.leases.for_change(parent, source.inode)
-                await core.share.rename(path, new_path, replace=False, lease=lease)
+            if exclusive or _is_case_change(source, target, new):
+                await self._rename_freely(old, new, lease)
+            elif source.inode.kind == DIRECTORY:
+                await self._replace_folder(old, new, lease, target)
             else:
-                await self._replace(path, new_path, parent, new_parent, new_name, source.inode, target)
-        self._moved(source, target, new_parent, new_name, new_smb_name, word)
+                await self._replace(old, new, new_name, lease, target)
+        self._moved(source, target, new, new_name, word)
+
+    async def _rename_freely(self, old: Place, new: Place, lease: Lease | None) -> None:
+        """Rename to a name that is free, as the server sees it."""
+        core, path = self._core, self._core.inodes.child_path
+        began = core.now()
+        try:
+            await core.share.rename(path(*old), path(*new), replace=False, lease=lease)
+        except AccessDenied:
+            if core.now() - began < _OTHERS_WERE_ASKED:
+                raise
+            await core.share.rename(path(*old), path(*new), replace=False, lease=lease)
 
     async def _replace(
-        self,
-        path: str,
-        new_path: str,
-        parent: Inode,
-        new_parent: Inode,
-        new_name: bytes,
-        source: Inode,
-        target: Dentry | None,
+        self, old: Place, new: Place, new_name: bytes, lease: Lease | None, target: Dentry | None
     ) -> None:
-        core = self._core
-        lease = core.leases.for_change(parent, source)
-        if source.kind == DIRECTORY:
-            await self._replace_folder(path, new_path, target, lease)
-            return
         if target is not None and target.inode.kind == DIRECTORY:
             raise PosixError(errno.EISDIR)
-        folder = core.inodes.path(new_parent)
+        core, path = self._core, self._core.inodes.child_path
         replaced = target.inode if target is not None else None
-        with core.replacing(new_parent, new_name):
+        with core.replacing(new.folder, new_name):
             if replaced is not None and replaced.handles:
-                await replace_file(core, path, folder, new_path, lease=lease, replaced=replaced)
+                await replace_file(core, old, new, lease=lease, replaced=replaced)
                 return
             try:
-                await core.share.rename(path, new_path, replace=True, lease=lease)
+                await core.share.rename(path(*old), path(*new), replace=True, lease=lease)
             except _REFUSED_TO_REPLACE as refusal:
                 try:
-                    await replace_file(core, path, folder, new_path, lease=lease, replaced=replaced)
+                    await replace_file(core, old, new, lease=lease, replaced=replaced)
                 except NotFound:
                     raise refusal from None
 
@@ -104,31 +129,40 @@ class Renames:
             folders.close(target.inode)
 
     async def _replace_folder(
-        self, path: str, new_path: str, target: Dentry | None, lease: Lease | None
+        self, old: Place, new: Place, lease: Lease | None, target: Dentry | None
     ) -> None:
-        share = self._core.share
         if target is None:
-            await share.rename(path, new_path, replace=False, lease=lease)
+            await self._rename_freely(old, new, lease)
             return
         if target.inode.kind != DIRECTORY:
             raise PosixError(errno.ENOTDIR)
-        await self._namespace.remove_folder(new_path, lease)
         try:
-            await share.rename(path, new_path, replace=False, lease=lease)
-        except SmbError:
-            await share.mkdir(new_path)
+            await self._namespace.remove_folder(*new)
+        except trio.Cancelled:
+            # The server may have removed it all the same.
+            await self._make_again(new)
+            raise
+        try:
+            await self._rename_freely(old, new, lease)
+        except BaseException:
+            await self._make_again(new)
             raise
 
+    async def _make_again(self, place: Place) -> None:
+        """Make a folder that was removed for one that did not take its place, unless there is one."""
+        core = self._core
+        with trio.move_on_after(_MAKE_AGAIN_SECONDS, shield=True):
+            try:
+                await core.share.mkdir(core.inodes.child_path(*place))
+            except AlreadyExists:
+                log.debug("%s is there", place.smb_name)
+            except SmbError as exc:
+                log.error("%s was removed to be replaced, and is not there again: %s", place.smb_name, exc)
+
     def _moved(
-        self,
-        source: Dentry,
-        target: Dentry | None,
-        parent: Inode,
-        name: bytes,
-        smb_name: str,
-        word: Word | None,
+        self, source: Dentry, target: Dentry | None, new: Place, name: bytes, word: Word | None
     ) -> None:
-        core, inode = self._core, source.inode
+        core, inode, parent = self._core, source.inode, new.folder
         if target is not None and target.inode is not inode and parent.children.get(name) is target:
             self._namespace.forget_name(target)
         for sibling in core.inodes.siblings(source):
@@ -137,12 +171,12 @@ class Renames:
         core.inodes.touch(inode)
         if source.parent.children.get(source.name) is not source:
             return
-        moved = core.inodes.move(source, parent, name, smb_name)
+        moved = core.inodes.move(source, parent, name, new.smb_name)
         moved.fresh_until = core.now() + core.time_to_live(inode.kind)
         moved.word = word
 
 
-def _is_case_change(source: Dentry, target: Dentry | None, new_parent: Inode, new_smb_name: str) -> bool:
-    if source.parent is not new_parent or fold(source.smb_name) != fold(new_smb_name):
+def _is_case_change(source: Dentry, target: Dentry | None, new: Place) -> bool:
+    if source.parent is not new.folder or fold(source.smb_name) != fold(new.smb_name):
         return False
     return target is None or target.inode is source.inode

@@ -14,6 +14,7 @@ from smbmount.vfs.core import Core
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.listings import Entry
 from smbmount.vfs.liststream import Batch
+from smbmount.vfs.moves import uses_path
 from smbmount.vfs.names import join
 from smbmount.vfs.silly import is_silly
 from smbmount.vfs.vouching import Word
@@ -43,6 +44,7 @@ class Scanner:
         self._link_readers_ahead = trio.CapacityLimiter(_LINK_READERS)
         self.dropped_names = 0
 
+    @uses_path
     async def read(self, folder: Inode, most: int, *, ahead: bool = False) -> Scan:
         """List a folder, until there are more than `most` entries. Raises the engine's errors."""
         core = self._core

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from engine import FileStat
+from engine import Access, FileStat
 from smbmount.vfs.attributes import has_no_eas
 from smbmount.vfs.core import Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.inodes import Inode
+from smbmount.vfs.moves import uses_path
+from smbmount.vfs.opening import Opening
 
 _PREFIX: Final = b"user."
 _MAX_NAME: Final = 255
@@ -22,7 +24,9 @@ class ExtendedAttributes:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._opening = Opening(core)
 
+    @uses_path
     async def get(self, number: int, name: bytes) -> bytes:
         """A value; `PosixError` ENODATA if absent, EOPNOTSUPP (at no cost) for other namespaces."""
         ea_name = _ea_name(name)
@@ -34,6 +38,7 @@ class ExtendedAttributes:
         except KeyError:
             raise PosixError(errno.ENODATA) from None
 
+    @uses_path
     async def list(self, number: int) -> list[bytes]:
         """All names, sorted."""
         inode = self._core.inodes[number]
@@ -56,12 +61,20 @@ class ExtendedAttributes:
         await self.get(number, name)
         await self._set(number, _ea_name(name), b"")
 
+    @uses_path
     async def _set(self, number: int, ea_name: str, value: bytes) -> None:
         core = self._core
         core.require_writable()
         inode = core.inodes[number]
+        handle = next((handle for handle in inode.handles if handle.writable), None)
         try:
-            await core.share.set_ea(core.inodes.path(inode), ea_name, value)
+            if handle is not None:
+                await handle.file.set_ea(ea_name, value)
+            elif self._opening.is_named(inode):
+                await core.share.set_ea(core.inodes.path(inode), ea_name, value)
+            else:
+                async with self._opening.checked(inode, Access.WRITE_EA) as file:
+                    await file.set_ea(ea_name, value)
         finally:
             core.inodes.touch(inode)
             inode.expire()

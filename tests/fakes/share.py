@@ -171,6 +171,11 @@ class FakeFile:
         self._share.resize(self.node, size)
         self._share.changed_file(self.node, self.lease)
 
+    async def truncate_and_stat(self, size: int) -> FileStat:
+        """Set the size, and tell the attributes."""
+        await self.truncate(size)
+        return self._share.stat_of(self.node, links=True)
+
     async def query(self) -> FileStat:
         """The attributes."""
         await self._enter("query")
@@ -190,6 +195,16 @@ class FakeFile:
         self._share.apply_basic(self.node, access_ns, write_ns, creation_ns, attributes)
         self._share.changed_file(self.node, self.lease)
         self._sets_time_at_close = self._sets_time_at_close and write_ns is None
+
+    async def link(self, new: str) -> None:
+        """Make a hard link."""
+        await self._enter("link", new)
+        self._share.add_name(self.node, new)
+
+    async def set_ea(self, name: str, value: Buffer) -> None:
+        """Set or remove an extended attribute."""
+        await self._enter("set_ea", name)
+        self._share.apply_ea(self.node, name, value)
 
     async def close(self) -> None:
         """Close, and wait for it."""
@@ -268,11 +283,15 @@ class FakeShare:
         self.supports_leases = supports_leases
         self.supports_directory_leases = supports_directory_leases
         self.batch_size = batch_size
+        self.renames_open_folders = False
+        """As Samba does, and Windows does not."""
         self.calls: list[Call] = []
         self.leases: list[FakeLease] = []
         self.folder_grant = _FOLDER_LEASE
         """What is granted to whoever opens a folder under a lease."""
         self.free_units = 1000
+        self.awaited = 0
+        self.arrived = 0
         self.in_flight = 0
         self.most_in_flight = 0
         self._failures: dict[str, list[SmbError | Exception]] = {}
@@ -412,6 +431,21 @@ class FakeShare:
             if any(child is node for _, child in folder.children.values()):
                 self._changed_folder(folder, lease)
 
+    def add_name(self, node: Node, new: str) -> None:
+        """FileLinkInformation."""
+        folder, key = self._split(new)
+        if key in folder.children:
+            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, new)
+        folder.children[key] = (new.rpartition("\\")[2], node)
+        node.names += 1
+
+    def apply_ea(self, node: Node, name: str, value: Buffer) -> None:
+        """FileFullEaInformation."""
+        for known in [known for known in node.eas if known.upper() == name.upper()]:
+            del node.eas[known]
+        if value:
+            node.eas[name] = bytes(value)
+
     def finish_delete(self, node: Node) -> None:
         """The last close of a deleted file removes it."""
         if node.delete_pending and not node.opens:
@@ -427,6 +461,10 @@ class FakeShare:
     def upload(self) -> tuple[int, int]:
         """Nothing is ever on its way."""
         return 0, 0
+
+    def download(self) -> tuple[int, int]:
+        """As a test sets it: what may come, and what has arrived."""
+        return self.awaited, self.arrived
 
     async def open(
         self,
@@ -545,14 +583,22 @@ class FakeShare:
         self._changed_folder(folder, lease)
 
     async def rename(
-        self, source: str, target: str, *, replace: bool, lease: Lease | None = None
+        self,
+        source: str,
+        target: str,
+        *,
+        replace: bool,
+        only_file: bool = False,
+        lease: Lease | None = None,
     ) -> None:
         """Rename a file or folder."""
         await self.enter("rename", source, target, replace)
         folder, key, node = self._walk(source)
+        if only_file and node.is_directory:
+            raise error_from_status(ntstatus.STATUS_FILE_IS_A_DIRECTORY, source)
         new_folder, new_key = self._split(target)
         self._check_delete(node, source)
-        if self._has_open_below(node):
+        if not self.renames_open_folders and self._has_open_below(node):
             raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, source)
         replaced = new_folder.children.get(new_key)
         if replaced is not None and replaced[1] is not node:
@@ -571,13 +617,8 @@ class FakeShare:
     ) -> None:
         """Make a hard link."""
         await self.enter("link", existing, new)
-        node = self._walk(existing)[2]
-        folder, key = self._split(new)
-        if key in folder.children:
-            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, new)
-        folder.children[key] = (new.rpartition("\\")[2], node)
-        node.names += 1
-        self._changed_folder(folder, lease)
+        self.add_name(self._walk(existing)[2], new)
+        self._changed_folder(self._split(new)[0], lease)
 
     async def set_basic(
         self,
@@ -652,11 +693,7 @@ class FakeShare:
     async def set_ea(self, path: str, name: str, value: bytes) -> None:
         """Set or remove one."""
         await self.enter("set_ea", path, name)
-        eas = self._walk(path)[2].eas
-        for known in [known for known in eas if known.upper() == name.upper()]:
-            del eas[known]
-        if value:
-            eas[name] = value
+        self.apply_ea(self._walk(path)[2], name, value)
 
     # The tree.
 

@@ -104,7 +104,9 @@ async def test_rename(samba: SambaServer, share_path: Path) -> None:
                 await share.rename(at("absent"), at("c"), replace=replace)
             with pytest.raises(NotFound):
                 await share.rename(at("b"), at("absent\\c"), replace=replace)
-        await share.rename(at("b"), at("folder\\b"), replace=False)
+        with pytest.raises(IsADirectory):
+            await share.rename(at("folder"), at("moved"), replace=False, only_file=True)
+        await share.rename(at("b"), at("folder\\b"), replace=False, only_file=True)
         await share.rename(at("folder"), at("moved"), replace=False)
         assert await share.read_file(at("moved\\b"), 10) == b"a"
 

@@ -130,3 +130,32 @@ def test_root_raises_the_kernels_limits(
     connection = CONNECTIONS / entry.device.partition(":")[2]
     for limit in ("max_background", "congestion_threshold"):
         assert int((connection / limit).read_text()) == MAX_BACKGROUND
+
+
+def test_sync_of_a_closed_file_reaches_the_servers_disk(mounted: Mount, here: Path) -> None:
+    """sync(1) opens it for reading."""
+    (here / "file").write_text("content")
+    before = mounted.statistics()["requests"].get("FLUSH", 0)
+    subprocess.run(["sync", here / "file"], check=True, timeout=30)
+    assert mounted.statistics()["requests"]["FLUSH"] == before + 1
+
+
+@pytest.mark.parametrize("sync", [os.O_SYNC, os.O_DSYNC], ids=["O_SYNC", "O_DSYNC"])
+@pytest.mark.parametrize(
+    "flags",
+    [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_DIRECT, os.O_RDWR | os.O_DIRECT],
+    ids=["writing", "both", "writing direct", "both direct"],
+)
+def test_synchronous_write_reaches_the_servers_disk(
+    mounted: Mount, here: Path, there: Path, flags: int, sync: int
+) -> None:
+    file = os.open(here / "file", os.O_CREAT | flags | sync)
+    try:
+        for number in range(1, 3):
+            before = mounted.statistics()["requests"].get("FLUSH", 0)
+            with mmap.mmap(-1, 4096) as page:
+                os.write(file, page)
+            assert mounted.statistics()["requests"].get("FLUSH", 0) > before
+            assert (there / "file").stat().st_size == number * 4096
+    finally:
+        os.close(file)

@@ -79,8 +79,10 @@ def test_missing_name_is_asked_for_once(mount: Mount) -> None:
         lambda here: (here / "one").rename(here / "renamed"),
         lambda here: (here / "new").mkdir(),
         lambda here: os.utime(here / "one", (1, 1)),
+        lambda here: os.setxattr(here / "one", "user.key", b"value"),
+        lambda here: os.link(here / "one", here / "link"),
     ],
-    ids=["unlink", "rmdir", "rename", "mkdir", "utime"],
+    ids=["unlink", "rmdir", "rename", "mkdir", "utime", "setxattr", "link"],
 )
 def test_change_of_a_known_name(mount: Mount, change: Callable[[Path], object]) -> None:
     os.listdir(mount.path)
@@ -90,6 +92,25 @@ def test_change_of_a_known_name(mount: Mount, change: Callable[[Path], object]) 
 def test_truncation_by_name_looks_first_which_file_it_is(mount: Mount) -> None:
     os.listdir(mount.path)
     assert trips(mount, lambda: os.truncate(mount.path / "one", 1)).total() == 2
+
+
+def test_change_of_a_file_that_is_open_for_reading_looks_first_which_file_it_is(mount: Mount) -> None:
+    os.listdir(mount.path)
+    with (mount.path / "one").open() as file:
+        assert trips(mount, lambda: os.utime(file.fileno(), (1, 1))).total() == 2
+
+
+def test_times_set_behind_a_copy_cost_one_round_trip(mount: Mount) -> None:
+    """As cp, tar and rsync do."""
+    os.listdir(mount.path)
+    (mount.path / "new").write_text("content")
+    assert trips(mount, lambda: os.utime(mount.path / "new", (1, 1))).total() == 1
+
+
+def test_truncating_open_looks_first_which_file_it_is(mount: Mount) -> None:
+    os.listdir(mount.path)
+    path = mount.path / "one"
+    assert trips(mount, lambda: os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))).total() == 2
 
 
 def test_listing_with_all_attributes(

@@ -227,3 +227,21 @@ def test_depth_is_counted_from_the_mounts_own_root(
     here = mount_factory(samba, folder=f"{share_path.name}/a/b").path
     assert error_of(lambda: (here / "link").symlink_to("../x")) == errno.EPERM
     (here / "link").symlink_to("x")
+
+
+@pytest.mark.parametrize("truncate", [0, os.O_TRUNC], ids=["kept", "truncated"])
+def test_link_that_another_client_just_made_is_followed(
+    samba: SambaServer, share_path: Path, mount_factory: MountFactory, truncate: int
+) -> None:
+    """The kernel still holds that there is no such name."""
+    here = mount_factory(samba, folder=share_path.name, options=["actimeo=60"]).path
+    (here / "target").write_text("old")
+    assert not (here / "link").exists()
+    (share_path / "link").write_bytes(content_of_link("target"))
+    samba.adopt(share_path / "link")
+    refused = error_of(lambda: os.open(here / "link", os.O_CREAT | os.O_NOFOLLOW | os.O_WRONLY | truncate))
+    assert refused == errno.ELOOP
+    with open(os.open(here / "link", os.O_CREAT | os.O_WRONLY | truncate), "w") as file:
+        file.write("n")
+    assert (share_path / "link").read_bytes() == content_of_link("target")
+    assert (share_path / "target").read_text() == ("n" if truncate else "nld")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -117,6 +118,17 @@ def test_two_writers_hear_each_of_their_own_errors(mount: Mount) -> None:
     for descriptor in descriptors:
         errors = [*write_all(descriptor, TOO_MUCH), error_of(partial(os.close, descriptor))]
         assert [error for error in errors if error] == [errno.ENOSPC]
+
+
+def test_symbolic_link_that_does_not_fit_is_not_left_behind(mount: Mount, disk: Path) -> None:
+    with (disk / "fill").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    assert error_of(lambda: (mount.path / "link").symlink_to("target")) == errno.ENOSPC
+    assert os.listdir(disk) == os.listdir(mount.path) == ["fill"]
+    (disk / "fill").unlink()
+    (mount.path / "link").symlink_to("target")
+    assert os.readlink(mount.path / "link") == "target"
 
 
 def test_cp_fails_on_a_full_disk(mount: Mount, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from smbmount.guard import guarded
 from smbmount.operations import Operations
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.errors import PosixError
+from smbmount.vfs.filesystem import FileSystem
 from tests.fakes.share import FakeShare
-from tests.unit.vfs.support import ROOT, mounted, virtual_time
+from tests.unit.vfs.support import ROOT, Listed, mounted, virtual_time
 
 CONTEXT = pyfuse3.RequestContext()
 TIMEOUT = 60.0
@@ -188,6 +189,57 @@ async def test_a_writer_waits_while_the_server_is_slow_but_not_when_it_is_silent
         with share.hold("write_at"):
             await operations.write(info.fh, 0, b"x")
             assert await errno_of(operations.fsync(info.fh, False)) == errno.EIO
+
+
+@guarded
+async def read_folder(operations: Operations, fs: FileSystem, folder: int) -> int:
+    """As `Operations.readdir`, without the kernel's buffer."""
+    return await Listed(fs, folder).read()
+
+
+async def arriving(share: FakeShare, awaited: int, seconds: float) -> None:
+    """For so long a byte of the `awaited` ones arrives every ten seconds."""
+    until = trio.current_time() + seconds
+    share.awaited = awaited
+    while trio.current_time() < until:
+        await trio.sleep(10)
+        share.arrived += 1
+
+
+@pytest.mark.expected_warnings("no answer for 60 seconds")
+@pytest.mark.parametrize("what", ["open", "read_at", "scandir"])
+@virtual_time
+async def test_a_reader_waits_while_bytes_arrive_but_not_when_they_are_for_others(what: str) -> None:
+    async with mounted() as (share, fs):
+        share.put("f", bytes(1000))
+        operations = Operations(fs, TIMEOUT)
+        number = (await operations.lookup(ROOT, b"f", CONTEXT)).st_ino
+        opened = (await operations.open(number, os.O_RDWR, CONTEXT)).fh
+
+        async def call() -> None:
+            if what == "open":
+                await operations.open(number, os.O_RDONLY, CONTEXT)
+            elif what == "read_at":
+                await operations.read(opened, 0, 100)
+            else:
+                folder = await operations.opendir(ROOT, CONTEXT)
+                await read_folder(operations, fs, folder)
+
+        async with trio.open_nursery() as nursery:
+            with share.hold(what):
+                nursery.start_soon(call)
+                await arriving(share, 1000, 5 * TIMEOUT)
+        await trio.sleep(10)
+        with share.hold(what):
+            start = trio.current_time()
+            share.awaited = 0
+            assert await errno_of(call()) == errno.EIO
+            assert trio.current_time() - start == TIMEOUT
+            async with trio.open_nursery() as nursery:
+                start = trio.current_time()
+                nursery.start_soon(arriving, share, 3, 5 * TIMEOUT)
+                assert await errno_of(call()) == errno.EIO
+                assert TIMEOUT < trio.current_time() - start < 3 * TIMEOUT
 
 
 @virtual_time

@@ -46,6 +46,11 @@ async def receive(transport: Transport) -> bytes:
     return bytes(buffer[:length])
 
 
+async def send_all(other: trio.socket.SocketType, data: bytes) -> None:
+    while data:
+        data = data[await other.send(data) :]
+
+
 async def drain(other: trio.socket.SocketType, size: int) -> bytes:
     found = bytearray()
     while len(found) < size:
@@ -96,6 +101,28 @@ def test_what_arrives_at_the_server_is_a_sign_of_life() -> None:
             await other.aclose()
 
     trio.run(main, clock=clock)
+
+
+def test_what_arrives_of_a_frame_with_data_is_counted_before_it_is_whole() -> None:
+    async def main() -> None:
+        async with pair() as (transport, other), trio.open_nursery() as nursery:
+            large = framed(bytes([1]) * 100_000)
+            transport.frame_limit = 100_000
+
+            async def receive_both() -> None:
+                for _ in range(2):
+                    await receive(transport)
+
+            nursery.start_soon(receive_both)
+            await send_all(other, framed(bytes([1]) * 500))
+            await send_all(other, large[:50_004])
+            while transport.downloaded < 50_000:
+                await trio.lowlevel.checkpoint()
+            assert transport.downloaded == 50_000
+            await send_all(other, large[50_004:])
+        assert transport.downloaded == 100_000
+
+    trio.run(main)
 
 
 def test_frames_that_the_socket_does_not_take_at_once_are_sent_in_parts() -> None:

@@ -140,6 +140,25 @@ def test_a_large_read_ends_where_the_file_does() -> None:
     run(server, test)
 
 
+@pytest.mark.parametrize("credits", [1, 64])
+@pytest.mark.parametrize("spreads", [False, True])
+@pytest.mark.parametrize("length", [1000, 100_000], ids=["at once", "in parts"])
+def test_a_file_that_cannot_be_written_is_not_left_behind(credits: int, spreads: bool, length: int) -> None:
+    server = FakeServer(total_credits=credits, max_size=65536)
+    server.failure_spreads = spreads
+    server.tree.add_file("old", b"old")
+    server.refusals[Command.WRITE] = ntstatus.STATUS_DISK_FULL
+
+    async def test(share: engine.Share) -> None:
+        with pytest.raises(engine.NoSpace):
+            await share.write_file("new", bytes(length))
+        with pytest.raises(engine.NoSpace):
+            await share.write_file("old", bytes(length), disposition=engine.Disposition.OPEN_IF)
+
+    run(server, test)
+    assert list(server.tree.root.children) == ["old"]
+
+
 @pytest.mark.parametrize("count", [0, 101])
 def test_a_server_that_says_it_wrote_nothing_or_too_much(count: int) -> None:
     server = AnswersWith(Command.WRITE, WriteResponse(count).encode())
@@ -538,7 +557,7 @@ def test_listings() -> None:
         (lambda share: share.set_basic("file", write_ns=1), {"CREATE+SET_INFO+CLOSE": 1}),
         (lambda share: share.read_file("file", 65536), {"CREATE+READ+CLOSE": 1}),
         (lambda share: share.read_file("empty", 65536), {"CREATE+READ+CLOSE": 1}),
-        (lambda share: share.write_file("new", b"x"), {"CREATE+WRITE+QUERY_INFO+CLOSE": 1}),
+        (lambda share: share.write_file("new", b"x"), {"CREATE+QUERY_INFO+WRITE+CLOSE": 1}),
         (lambda share: share.volume_size(), {"CREATE+QUERY_INFO+CLOSE": 1}),
         (lambda share: share.echo(), {"ECHO": 1}),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pyfuse3
@@ -14,6 +15,7 @@ import trio.testing
 from engine import Access
 from smbmount.operations import Operations
 from smbmount.vfs.attributes import AttributeChanges
+from smbmount.vfs.filesystem import FileSystem
 from tests.fakes.share import FakeFile
 from tests.unit.vfs.support import (
     ROOT,
@@ -180,6 +182,69 @@ async def test_a_file_is_not_truncated_in_place_of_another_that_has_its_name_now
         with refused(errno.ESTALE):
             await fs.metadata.setattr(number, AttributeChanges(size=2), None)
         assert bytes(share.find("a").data) == b"other"
+
+
+@pytest.mark.parametrize("replaced", ["a", "b"])
+@virtual_time
+async def test_an_open_truncates_no_file_that_took_a_name(replaced: str) -> None:
+    """`b` is the name that was looked up last, and another name of the same file."""
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        await share.link("a", "b")
+        number = (await lookup(fs, "a")).number
+        assert (await lookup(fs, "b")).number == number
+        if replaced == "a":
+            await share.rename("b", "moved", replace=False)
+        share.put(replaced, b"innocent")
+        if replaced == "a":
+            assert (await lookup(fs, "a")).number == number, "the caches do not know"
+        with refused(errno.ESTALE):
+            await fs.files.open(number, os.O_WRONLY | os.O_TRUNC)
+        assert bytes(share.find(replaced).data) == b"innocent"
+
+
+def _changes(fs: FileSystem, number: int) -> list[Callable[[], Awaitable[object]]]:
+    return [
+        lambda: fs.metadata.setattr(number, AttributeChanges(write_ns=0), None),
+        lambda: fs.metadata.setattr(number, AttributeChanges(mode=0o444), None),
+        lambda: fs.xattrs.set(number, b"user.key", b"value"),
+        lambda: fs.names.link(number, ROOT, b"link"),
+    ]
+
+
+@pytest.mark.parametrize("change", range(4), ids=["times", "mode", "extended attribute", "link"])
+@pytest.mark.parametrize("why", ["open", "second name", "name not asked for lately"])
+@virtual_time
+async def test_no_file_that_took_a_name_is_changed(change: int, why: str) -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        if why == "open":
+            await fs.files.open(number, os.O_RDONLY)
+        elif why == "second name":
+            await share.link("a", "b")
+            assert (await lookup(fs, "b")).number == number
+            await lookup(fs, "a")
+        else:
+            fs.core.inodes.add_lookup(number)
+            await trio.sleep(2)
+        innocent = share.put("a", b"innocent")
+        before = (innocent.stat(links=True), dict(innocent.eas))
+        with refused(errno.ESTALE):
+            await _changes(fs, number)[change]()
+        assert (innocent.stat(links=True), innocent.eas) == before
+        assert not innocent.opens
+
+
+@pytest.mark.parametrize("change", range(4), ids=["times", "mode", "extended attribute", "link"])
+@virtual_time
+async def test_a_change_by_a_name_that_is_believed_costs_one_round_trip(change: int) -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        share.calls.clear()
+        await _changes(fs, number)[change]()
+        assert share.count() == 1
 
 
 @virtual_time

@@ -351,6 +351,7 @@ async def test_the_other_names_of_a_removed_read_only_file_stay_read_only() -> N
         await fs.names.unlink(ROOT, b"a")
         assert share.names() == ["b"]
         assert node.attributes & READONLY
+        assert (await lookup(fs, "b")).mode & 0o222 == 0
 
 
 @virtual_time
@@ -580,3 +581,20 @@ async def test_a_link_made_within_a_tick_of_another_with_its_number_has_its_own_
         await trio.sleep(2)
         assert share.find("second").number == node.number
         assert await fs.names.readlink((await lookup(fs, "second")).number) == b"two"
+
+
+@pytest.mark.parametrize("truncate", [0, os.O_TRUNC])
+@virtual_time
+async def test_a_link_that_another_client_just_made_is_not_overwritten(truncate: int) -> None:
+    async with mounted() as (share, fs):
+        with refused(errno.ENOENT):
+            await lookup(fs, "l")
+        node = share.put("l", symlinks.encode(b"target"))
+        with refused(errno.ESTALE):
+            await fs.files.create(ROOT, b"l", 0o644, os.O_CREAT | os.O_WRONLY | truncate)
+        assert bytes(node.data) == symlinks.encode(b"target")
+        assert not node.opens
+        assert stat.S_ISLNK((await lookup(fs, "l")).mode)
+        node = share.put("no-link", b"x" * symlinks.FILE_SIZE)
+        await fs.files.create(ROOT, b"no-link", 0o644, os.O_CREAT | os.O_WRONLY | truncate)
+        assert len(node.data) == (0 if truncate else symlinks.FILE_SIZE)

@@ -58,13 +58,13 @@ async def test_excl_and_plain_creation_of_what_exists() -> None:
 
 
 @virtual_time
-async def test_truncating_open_is_one_round_trip() -> None:
+async def test_truncating_open_looks_first_which_file_it_is() -> None:
     async with mounted() as (share, fs):
         share.put("a", b"data")
         number = (await lookup(fs, "a")).number
         share.calls.clear()
         await fs.files.open(number, os.O_WRONLY | os.O_TRUNC)
-        assert share.count() == 1
+        assert [call.operation for call in share.calls] == ["open", "truncate"]
         assert (await fs.metadata.getattr(number)).size == 0
 
 
@@ -298,6 +298,34 @@ async def test_fsync_reaches_the_servers_disk() -> None:
 
 
 @virtual_time
+async def test_fsync_of_a_file_that_is_open_for_reading_reaches_the_servers_disk() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a", b"data")
+        reader = await open_file(fs, "a", os.O_RDONLY)
+        share.calls.clear()
+        await fs.files.fsync(reader)
+        assert [call.operation for call in share.calls] == ["open", "flush"]
+        assert len(node.opens) == 1
+        node.attributes |= READONLY
+        with refused(errno.EACCES):
+            await fs.files.fsync(reader)
+        share.put("a", b"innocent")
+        with refused(errno.ESTALE):
+            await fs.files.fsync(reader)
+
+
+@virtual_time
+async def test_fsync_of_an_unlinked_file_that_is_open_for_reading_asks_nothing() -> None:
+    async with mounted() as (share, fs):
+        share.put("a", b"data")
+        reader = await open_file(fs, "a", os.O_RDONLY)
+        await fs.names.unlink(ROOT, b"a")
+        share.calls.clear()
+        await fs.files.fsync(reader)
+        assert share.count() == 0
+
+
+@virtual_time
 async def test_a_reader_does_not_see_old_data_after_a_write() -> None:
     async with mounted() as (share, fs):
         share.put("a", b"a" * MIB)
@@ -418,6 +446,24 @@ async def test_cache_none_reads_and_writes_through() -> None:
         appender = await open_file(fs, "a", os.O_WRONLY | os.O_APPEND)
         await fs.files.write(appender, 0, b"!")
         assert bytes(share.find("a").data) == b"data!"
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_WRONLY | os.O_DIRECT])
+@pytest.mark.parametrize("sync", [os.O_SYNC, os.O_DSYNC])
+@virtual_time
+async def test_a_synchronous_write_is_on_the_servers_disk_when_it_returns(flags: int, sync: int) -> None:
+    async with mounted() as (share, fs):
+        handle, _ = await create(fs, "a", flags | sync)
+        share.calls.clear()
+        await fs.files.write(handle, 0, b"data")
+        assert [call.operation for call in share.calls] == ["write_at", "flush"]
+        share.fail_next("write_at", ntstatus.STATUS_DISK_FULL)
+        with refused(errno.ENOSPC):
+            await fs.files.write(handle, 4, b"more")
+        share.fail_next("flush", ntstatus.STATUS_DISK_FULL)
+        with refused(errno.ENOSPC):
+            await fs.files.write(handle, 4, b"more")
+        await fs.files.flush(handle)
 
 
 @virtual_time

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 import pytest
 import trio
 
-from engine import FileAttributes, Lease, ntstatus
+from engine import AccessDenied, FileAttributes, Lease, ntstatus
 from smbmount.vfs.renames import RENAME_NOREPLACE
 from tests.fakes.share import FakeShare
 from tests.unit.vfs.support import (
@@ -129,10 +130,10 @@ async def test_the_old_file_comes_back_if_the_call_is_cancelled() -> None:
         await lookup(fs, "a")
         rename = share.rename
 
-        async def stuck(source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
+        async def stuck(source: str, target: str, *, replace: bool, **others: Any) -> None:
             if source == "a":
                 await trio.sleep_forever()
-            await rename(source, target, replace=replace)
+            await rename(source, target, replace=replace, **others)
 
         share.rename = stuck  # type: ignore[method-assign]
         with trio.move_on_after(5) as scope:
@@ -152,9 +153,9 @@ async def test_the_name_is_never_missing_here_while_its_file_is_replaced() -> No
         await trio.sleep(2)
         rename = share.rename
 
-        async def slow(source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
+        async def slow(source: str, target: str, *, replace: bool, **others: Any) -> None:
             await trio.sleep(1)
-            await rename(source, target, replace=replace)
+            await rename(source, target, replace=replace, **others)
 
         share.rename = slow  # type: ignore[method-assign]
         looked_up: list[int] = []
@@ -243,6 +244,56 @@ async def test_a_replaced_folder_comes_back_if_the_rename_fails() -> None:
         assert share.names() == ["a", "b"]
 
 
+@pytest.mark.parametrize("stuck", ["rmdir", "rename"])
+@virtual_time
+async def test_a_replaced_folder_comes_back_if_the_call_is_cancelled(
+    stuck: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with mounted() as (share, fs):
+        share.put_folder("a")
+        share.put_folder("b")
+        await lookup(fs, "a")
+        await lookup(fs, "b")
+        rmdir = share.rmdir
+
+        async def late(path: str, *, lease: Lease | None = None) -> None:
+            await rmdir(path, lease=lease)
+            if stuck == "rmdir":
+                await trio.sleep_forever()
+
+        monkeypatch.setattr(share, "rmdir", late)
+        with share.hold("rename"), trio.move_on_after(5) as scope:
+            await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+        assert scope.cancelled_caught
+        assert share.names() == ["a", "b"]
+
+
+@pytest.mark.parametrize(("waited", "tries"), [(35, 2), (1, 1)])
+@virtual_time
+async def test_a_folder_is_renamed_once_more_if_the_server_had_waited_for_others(
+    waited: int, tries: int
+) -> None:
+    async with mounted() as (share, fs):
+        share.put_folder("a")
+        await lookup(fs, "a")
+        share.fail_next("rename", ntstatus.STATUS_ACCESS_DENIED)
+        refusals: list[AccessDenied] = []
+
+        async def rename() -> None:
+            try:
+                await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
+            except AccessDenied as refusal:
+                refusals.append(refusal)
+
+        async with trio.open_nursery() as nursery:
+            with share.hold("rename"):
+                nursery.start_soon(rename)
+                await trio.sleep(waited)
+        assert share.count("rename") == tries
+        assert share.names() == (["b"] if tries == 2 else ["a"])
+        assert len(refusals) == 2 - tries
+
+
 @virtual_time
 async def test_files_and_folders_do_not_replace_each_other() -> None:
     async with mounted() as (share, fs):
@@ -254,6 +305,19 @@ async def test_files_and_folders_do_not_replace_each_other() -> None:
             await fs.renames.rename(ROOT, b"f", ROOT, b"d", 0)
         with refused(errno.ENOTDIR):
             await fs.renames.rename(ROOT, b"d", ROOT, b"f", 0)
+
+
+@virtual_time
+async def test_a_folder_that_another_client_just_made_is_not_replaced_by_a_file() -> None:
+    async with mounted() as (share, fs):
+        share.put("f", b"file")
+        await lookup(fs, "f")
+        with refused(errno.ENOENT):
+            await lookup(fs, "d")
+        share.put("d\\precious")
+        with refused(errno.EISDIR):
+            await fs.renames.rename(ROOT, b"f", ROOT, b"d", 0)
+        assert (share.names(), share.names("d")) == (["d", "f"], ["precious"])
 
 
 @virtual_time
@@ -285,8 +349,8 @@ async def test_the_old_file_comes_back_if_the_call_is_cancelled_while_it_is_move
         await lookup(fs, "a")
         rename = share.rename
 
-        async def late(source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
-            await rename(source, target, replace=replace)
+        async def late(source: str, target: str, *, replace: bool, **others: Any) -> None:
+            await rename(source, target, replace=replace, **others)
             if source == "b":
                 await trio.sleep_forever()
 
