@@ -23,6 +23,7 @@ from engine import (
     Dialect,
     RemoteProtocolError,
     Share,
+    ShareType,
     SmbError,
     TransportError,
     Unc,
@@ -314,6 +315,18 @@ def test_a_signal_before_the_mount_interrupts_it() -> None:
     assert failure.code is ExitCode.INTERRUPTED
     assert "//srv/share is not mounted" in str(failure)
     assert "mounted" not in world.events
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(ShareType.PIPE, "a share of named pipes"), (ShareType.PRINT, "a printer")]
+)
+def test_a_share_without_files_is_not_mounted(kind: ShareType, words: str) -> None:
+    world = World(description=dataclasses.replace(DESCRIPTION, share_type=kind))
+    failure = serve(world)
+    assert failure is not None
+    assert failure.code is ExitCode.MOUNT_FAILED
+    assert f"it is {words}, not a share of files" in str(failure)
+    assert world.events == ["connected //srv/share", "logged off", "unmounted"]
 
 
 @pytest.mark.parametrize(
