@@ -32,8 +32,8 @@ def keep_freed_memory() -> bool:
 
 
 _YOUNG: Final = 50_000
-"""Objects made, less those freed, between two looks for cycles among them: several times a folder's worth, and
-some 10 MB if all of them were garbage. Python's 700 cost a quarter of the time of `ls -l`."""
+"""Objects made, less those freed, between two looks for cycles among them: several times a folder's worth,
+and some 10 MB if all of them were garbage. Python's 700 cost a quarter of the time of `ls -l`."""
 
 
 def look_for_garbage_rarely() -> None:

@@ -1,5 +1,5 @@
-"""The C library is told to keep freed memory: measured by the page faults of using it again. Python is told to
-look for garbage rarely: measured by how often it does."""
+"""The C library is told to keep freed memory: measured by the page faults of using it again. Python is told
+to look for garbage rarely: measured by how often it does."""
 
 from __future__ import annotations
 

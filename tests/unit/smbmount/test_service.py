@@ -38,6 +38,7 @@ from smbmount.secret import Secret
 from smbmount.service import FLUSH_SECONDS, Backend, Service, describe
 from smbmount.vfs.config import FileSystemConfig
 from tests.support.logcheck import ExpectedWarnings
+from tests.support.substitute import substitute
 
 NOT_FOUND = 0xC0000034
 BAD_NETWORK_NAME = 0xC00000CC
@@ -303,7 +304,7 @@ def test_a_signal_while_it_unwinds_already_changes_nothing() -> None:
         await trio.testing.wait_all_tasks_blocked()
         flushed.set()
 
-    world.shutdown = shutdown  # type: ignore[method-assign]
+    substitute(world.shutdown)(shutdown)
     assert serve(world, meanwhile=unmount_and_signal) is None
     assert world.events == [*WHOLE_LIFE, "flushing", "logged off", "unmounted"]
 
@@ -380,7 +381,7 @@ def test_a_server_silent_after_the_log_on_is_given_up_in_time() -> None:
         await trio.sleep_forever()
         raise AssertionError
 
-    world.stat = silent  # type: ignore[method-assign]
+    substitute(world.stat)(silent)
     failure = serve(world, make_plan("timeout=7", "//srv/share/a"))
     assert failure is not None
     assert "did not answer within 7 s" in str(failure)
