@@ -91,6 +91,26 @@ def test_what_is_asked_for_is_the_charge_and_what_is_missing() -> None:
     assert ledger(1, target=1 << 20).to_request(0xFFFF) == 0xFFFF
 
 
+def test_what_was_granted_beyond_the_target_is_given_back_and_not_used() -> None:
+    books = ledger(20, target=8)
+    assert books.to_request(16) == 4
+    assert books.to_request(1) == 1
+    assert (books.attainable, books.usable) == (6, 8)
+    assert books.offer(16) == 6
+    books.spend(6)
+    assert books.offer(1) == 0
+    assert books.offer(2, urgent=True) == 2
+    books.spend(2)
+    assert books.usable == books.offer(1, urgent=True) == 0
+    books.bank(1, 8)
+    assert books.offer(6) == 6
+
+
+@pytest.mark.parametrize("target", [1, 2, 7])
+def test_of_a_low_target_none_are_kept_back(target: int) -> None:
+    assert ledger(20, target=target).offer(20) == target
+
+
 class _Server:
     """Grants what it likes; knows what was granted and what is still unanswered."""
 
@@ -150,7 +170,7 @@ def test_never_more_is_spent_than_granted_and_nobody_waits_in_vain(
         elif server.unanswered:
             server.answer(*step)
         server.check()
-        assert 0 <= server.books.to_request(1) <= 0xFFFF
+        assert 1 <= server.books.to_request(1) <= 0xFFFF
 
 
 @given(st.integers(1, 64), st.lists(st.integers(1, 32), min_size=1, max_size=20))
