@@ -12,6 +12,7 @@ from engine.client.config import AuthKind, ConnectConfig, Credentials, Unc, pars
 from engine.client.connect import connect
 from engine.client.description import ConnectionDescription
 from engine.client.file import File
+from engine.client.folder import Folder
 from engine.client.leases import Lease
 from engine.client.pipe import Pipe
 from engine.client.requests import (
@@ -151,6 +152,7 @@ __all__ = [
     "FileStandardInformation",
     "FileStat",
     "Flush",
+    "Folder",
     "FsctlCode",
     "InvalidParameter",
     "Ioctl",

@@ -15,6 +15,7 @@ import pytest
 from tests.support.factories import SambaFactory
 from tests.support.logcheck import ExpectedWarnings, collected_warnings
 from tests.support.samba import SambaServer
+from tests.support.samba_backports import BackportsSambaServer
 from tests.support.watchdog import DEFAULT_SECONDS, hard_deadline
 
 _SLOW_FOLDERS: Final = ("integration", "mount", "benchmarks")
@@ -73,9 +74,7 @@ def expected_warnings(request: pytest.FixtureRequest) -> Iterator[ExpectedWarnin
 @pytest.fixture(scope="session")
 def samba() -> Iterator[SambaServer]:
     """The default server: one share "data" that its user may read and write. Do not restart it."""
-    with SambaServer() as server:
-        yield server
-        assert "PANIC" not in server.log_text(), server.log_text()
+    yield from _well_behaved(SambaServer())
 
 
 @pytest.fixture
@@ -88,7 +87,43 @@ def samba_factory() -> Iterator[SambaFactory]:
 @pytest.fixture
 def share_path(samba: SambaServer) -> Path:
     """A new folder inside the default server's share "data", owned by the server's user."""
-    path = samba.share_path() / uuid.uuid4().hex[:12]
+    return _new_folder(samba)
+
+
+@pytest.fixture(scope="session")
+def _backports() -> None:
+    """Skips what needs the newer Samba where nobody can run it; where somebody can, it has to be there."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run the newer Samba, which has a root folder of its own")
+
+
+@pytest.fixture(scope="session")
+def samba_backports(_backports: None) -> Iterator[SambaServer]:
+    """A server like `samba`, of a newer version that grants leases of directories. Do not restart it."""
+    yield from _well_behaved(BackportsSambaServer())
+
+
+@pytest.fixture
+def samba_backports_factory(_backports: None) -> Iterator[SambaFactory]:
+    """Like `samba_factory`, of the newer version."""
+    with ExitStack() as stack:
+        yield SambaFactory(stack, BackportsSambaServer)
+
+
+@pytest.fixture
+def backports_share_path(samba_backports: SambaServer) -> Path:
+    """A new folder inside the share "data" of the newer server, owned by the server's user."""
+    return _new_folder(samba_backports)
+
+
+def _well_behaved(server: SambaServer) -> Iterator[SambaServer]:
+    with server:
+        yield server
+        assert "PANIC" not in server.log_text(), server.log_text()
+
+
+def _new_folder(server: SambaServer) -> Path:
+    path = server.share_path() / uuid.uuid4().hex[:12]
     path.mkdir()
-    samba.adopt(path)
+    server.adopt(path)
     return path

@@ -15,7 +15,6 @@ from typing import Final
 import trio
 
 from engine import ntstatus
-from engine.client import listing
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
 from engine.client.config import Unc
 from engine.client.controls import TreeControls
@@ -23,6 +22,7 @@ from engine.client.copy import Progress, copy_new
 from engine.client.description import ConnectionDescription, describe
 from engine.client.extended_attributes import get_ea, list_eas, set_ea
 from engine.client.file import File, query_all
+from engine.client.folder import Folder, open_folder
 from engine.client.leases import Lease
 from engine.client.stat import (
     DirectoryEntry,
@@ -30,7 +30,7 @@ from engine.client.stat import (
     VolumeSize,
     stat_at_close,
     stat_from_all,
-    stat_from_create,
+    stat_of_created,
 )
 from engine.client.tree import Tree
 from engine.errors import InvalidParameter, NotFound, RemoteProtocolError, SmbError, error_from_status
@@ -51,7 +51,7 @@ from engine.wire.constants import (
     ShareAccess,
 )
 from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
-from engine.wire.create_contexts import CreateContext, QueryOnDiskIdRequest, QueryOnDiskIdResponse
+from engine.wire.create_contexts import CreateContext, QueryOnDiskIdRequest
 from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_set import (
     FileDispositionInformation,
@@ -139,11 +139,11 @@ class Share(TreeControls):
 
     @property
     def supports_directory_leases(self) -> bool:
-        """Whether the server grants leases of folders; nothing here asks for them yet."""
-        return self._negotiated.directory_leasing
+        """Whether the server may grant leases of folders."""
+        return self._tree.connection.leases.kind is LeaseKind.V2 and self._negotiated.directory_leasing
 
     def lease(self, on_break: Callable[[Lease], None]) -> Lease:
-        """A lease to open one file with, as often as it takes; nothing is sent.
+        """A lease to open one file or folder with, as often as it takes; nothing is sent.
 
         `on_break` is called, with `state` lowered already, in the step in which the server takes some of
         it back, a lost connection does or a grant turns out to be lower, and must not wait: whoever owns
@@ -225,22 +225,41 @@ class Share(TreeControls):
         _, queried, _ = await self._tree.exchange(create, _QUERY_ALL, _CLOSE, what=f"stat {path}")
         return _decode_all(queried)
 
-    def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:
-        """List a folder in batches, without "." and ".."; wrap it in `contextlib.aclosing`."""
-        return listing.scan(self._tree, path, pattern, self._negotiated.max_transact)
+    async def open_folder(self, path: str, *, pattern: str = "*", lease: Lease | None = None) -> Folder:
+        """Open a folder and read its first entries (one round trip).
 
-    async def mkdir(self, path: str) -> FileStat:
-        """Make a folder (one round trip); `AlreadyExists` if the name is taken."""
+        Asks for all caching rights of a folder under `lease`; what there is afterwards is `lease.state`.
+        """
+        return await open_folder(self._tree, path, pattern, self._negotiated.max_transact, lease)
+
+    async def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:
+        """List a folder in batches, without "." and ".."; wrap it in `contextlib.aclosing`."""
+        folder = await self.open_folder(path, pattern=pattern)
+        try:
+            async with contextlib.aclosing(folder.batches()) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            folder.close_later()
+
+    async def mkdir(self, path: str, *, lease: Lease | None = None) -> FileStat:
+        """Make a folder (one round trip); `AlreadyExists` if the name is taken.
+
+        `lease`, here and below, may be one that the server never granted: it then only says in which folder
+        something is done, see `LeaseRecord.folder`.
+        """
+        level, contexts = lease.asked_for_changes() if lease is not None else _NO_LEASE
         create = CreateRequest(
+            requested_oplock_level=level,
             desired_access=_ATTRIBUTES,
             file_attributes=FileAttributes.DIRECTORY,
             create_disposition=Disposition.CREATE,
             create_options=CreateOptions.DIRECTORY_FILE,
             name=path,
-            contexts=(QueryOnDiskIdRequest(),),
+            contexts=(*contexts, QueryOnDiskIdRequest()),
         )
         created, _ = await self._tree.exchange(create, _CLOSE, what=f"make the folder {path}")
-        return _stat_of_created(created)
+        return stat_of_created(CreateResponse.decode_untrusted(created.message))
 
     async def unlink(
         self,
@@ -291,13 +310,15 @@ class Share(TreeControls):
             source, access, CreateOptions.OPEN_REPARSE_POINT, steps, f"rename {source} to {target}", lease
         )
 
-    async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
-        """Make a hard link (one round trip)."""
+    async def link(
+        self, existing: str, new: str, *, replace: bool = False, lease: Lease | None = None
+    ) -> None:
+        """Make a hard link (one round trip), without breaking `lease`, that of the file."""
         check_target(new)
         steps: list[SetInfo] = [FileLinkInformation(file_name=new, replace_if_exists=replace)]
         access = _ATTRIBUTES | Access.WRITE_ATTRIBUTES
         await self._change(
-            existing, access, CreateOptions.NON_DIRECTORY_FILE, steps, f"link {new} to {existing}"
+            existing, access, CreateOptions.NON_DIRECTORY_FILE, steps, f"link {new} to {existing}", lease
         )
 
     async def truncate(self, path: str, size: int, *, lease: Lease | None = None) -> None:
@@ -519,8 +540,3 @@ def _decode_initial(reply: Reply, length: int) -> memoryview | None:
         raise RemoteProtocolError(f"the server sent {len(data)} bytes where {length} were asked for")
     return memoryview(data)
 
-
-def _stat_of_created(reply: Reply) -> FileStat:
-    response = CreateResponse.decode_untrusted(reply.message)
-    ids = [context for context in response.contexts if isinstance(context, QueryOnDiskIdResponse)]
-    return stat_from_create(response, ids[0].disk_file_id if ids else 0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from engine.wire.constants import CloseFlags, FileAttributes
 from engine.wire.create import CloseResponse, CreateResponse
+from engine.wire.create_contexts import QueryOnDiskIdResponse
 from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_directory import DirectoryRecord
 from engine.wire.primitives import filetime_to_ns
@@ -69,6 +70,12 @@ def stat_from_create(response: CreateResponse, file_id: int) -> FileStat:
         write_ns=filetime_to_ns(response.last_write_time),
         change_ns=filetime_to_ns(response.change_time),
     )
+
+
+def stat_of_created(response: CreateResponse) -> FileStat:
+    """The same where the CREATE asked for the on-disk id ([MS-SMB2] 2.2.14.2.9); 0 if that was not told."""
+    ids = [context for context in response.contexts if isinstance(context, QueryOnDiskIdResponse)]
+    return stat_from_create(response, ids[0].disk_file_id if ids else 0)
 
 
 def stat_from_all(info: FileAllInformation) -> FileStat:

@@ -31,12 +31,15 @@ _READ: Final = int(LeaseState.READ_CACHING)
 _WRITE: Final = int(LeaseState.WRITE_CACHING)
 _HANDLE: Final = int(LeaseState.HANDLE_CACHING)
 _ALL: Final = _READ | _WRITE | _HANDLE
+_FOLDER: Final = _READ | _HANDLE
+"""All that there is for a folder ([MS-SMB2] 3.3.5.9.11)."""
 
 _NO_OPLOCK: Final = int(OplockLevel.NONE)
 _LEVEL_II: Final = int(OplockLevel.II)
 _BATCH: Final = int(OplockLevel.BATCH)
 _LEASED: Final = int(OplockLevel.LEASE)
 _BREAK_IN_PROGRESS: Final = int(LeaseFlags.BREAK_IN_PROGRESS)
+_PARENT_KEY_SET: Final = int(LeaseFlags.PARENT_LEASE_KEY_SET)
 _ACK_REQUIRED: Final = int(LeaseBreakFlags.ACK_REQUIRED)
 
 _VOUCHED_BY_LEVEL: Final = {
@@ -71,6 +74,9 @@ class LeaseRecord:
         """Counts how often READ_CACHING was gained. What was cached at one term is good as long as the
         term is the same and the state has READ_CACHING."""
         self._table = table
+        self.folder: LeaseRecord | None = None
+        """The lease of the folder that the file's name is in: what is done with this lease there does not
+        break it, whether the server has granted it or not."""
         self.claims: set[Claim] = set()
         """CREATEs in flight that ask for it."""
         self._levels: dict[FileId, int] = {}
@@ -110,10 +116,16 @@ class LeaseRecord:
             self._unanswered.remove(request.lease_state)
 
     def asked_for_changes(self) -> tuple[int, Sequence[CreateContext]]:
-        """Oplock level and contexts of a CREATE by path that is not to break this lease."""
-        if self._table.kind not in (LeaseKind.V1, LeaseKind.V2) or not (self._levels or self.claims):
+        """Oplock level and contexts of a CREATE by path that is to break neither this lease nor `folder`."""
+        if self._table.kind not in (LeaseKind.V1, LeaseKind.V2):
+            return _NO_OPLOCK, ()
+        if not (self._levels or self.claims or self.folder is not None):
             return _NO_OPLOCK, ()
         return _LEASED, (self._context(self.state),)
+
+    def asked_for_folder(self) -> tuple[int, Sequence[CreateContext]]:
+        """Oplock level and contexts of the CREATE of a folder that asks for all there is."""
+        return _LEASED, (self._context(_FOLDER),)
 
     def asked_for_open(self) -> tuple[int, Sequence[CreateContext]]:
         """Oplock level and contexts of a CREATE that asks for all there is."""
@@ -125,8 +137,11 @@ class LeaseRecord:
     def _context(self, state: int) -> GrantContext:
         if self._table.kind is LeaseKind.V1:
             return create_contexts.Lease(self.key, state)
+        flags, folder_key = 0, bytes(16)
+        if self.folder is not None:
+            flags, folder_key = _PARENT_KEY_SET, self.folder.key
         # A lease that the server has forgotten is granted anew with epochs that follow this one.
-        return LeaseV2(self.key, state, epoch=self._epoch)
+        return LeaseV2(self.key, state, flags, folder_key, self._epoch)
 
     def _take_state(self, state: int) -> int:
         """Set the state; returns the bits that are lost by it."""
@@ -322,11 +337,12 @@ class LeaseTable:
         """Whether any file is open with a lease."""
         return bool(self._by_file)
 
-    def claim(self, lease: LeaseRecord | None) -> Claim:
-        """Announce a CREATE that asks for `lease`; to be used as a context manager."""
+    def claim(self, lease: LeaseRecord | None, *, is_folder: bool = False) -> Claim:
+        """Announce a CREATE that asks for `lease`, that of a file or of a folder; to be used as a context
+        manager."""
         if lease is None or self.kind is LeaseKind.NONE:
             return Claim(self, None)
-        level, contexts = lease.asked_for_open()
+        level, contexts = lease.asked_for_folder() if is_folder else lease.asked_for_open()
         claim = Claim(self, lease, next(self._numbers), level, contexts)
         self._by_key[lease.key] = lease
         self._in_flight += 1

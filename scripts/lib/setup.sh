@@ -3,10 +3,13 @@
 #
 # set_up base    what smbmount and its unit tests need
 # set_up full    also a Samba server, FUSE's tools and the programs that the mount tests drive
+#
+# set_up_samba_backports    as root: the newer Samba of the tests, in a cache folder
 
 CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV="$CHECKOUT/.venv"
 PATH="$PATH:/usr/sbin:/sbin"
+SAMBA_BACKPORTS=${XDG_CACHE_HOME:-~/.cache}/smbmount-tests/samba-backports
 export CHECKOUT VENV PATH
 
 fail() {
@@ -84,4 +87,42 @@ set_up() {
         fail "/dev/fuse is missing: load the kernel module with 'modprobe fuse', or give the container this device"
     fi
     set_up_python
+}
+
+# What the tree was built by.
+samba_backports_wanted() {
+    sha256sum <"$CHECKOUT/scripts/lib/samba_backports.sh"
+}
+
+samba_backports_is_set_up() {
+    [ "$(cat "$SAMBA_BACKPORTS/set-up-for" 2>/dev/null)" = "$(samba_backports_wanted)" ]
+}
+
+set_up_samba_backports() {
+    if [ "$(id -u)" -ne 0 ] || samba_backports_is_set_up; then
+        return
+    fi
+    command -v debootstrap >/dev/null || install_packages debootstrap
+    mkdir -p "${SAMBA_BACKPORTS%/*}"
+    (
+        flock 9
+        # Another run may have built it while this one waited.
+        samba_backports_is_set_up || build_samba_backports
+    ) 9<"${SAMBA_BACKPORTS%/*}"
+}
+
+# Only whoever has the lock comes here, so other folders than the finished one are left from interrupted builds.
+build_samba_backports() {
+    local new="$SAMBA_BACKPORTS.new" old="$SAMBA_BACKPORTS.old" log="$SAMBA_BACKPORTS.log"
+    printf 'building a newer Samba for the tests in %s\n' "$SAMBA_BACKPORTS"
+    rm -rf "$new" "$old"
+    unshare --mount bash "$CHECKOUT/scripts/lib/samba_backports.sh" "$new" >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        rm -rf "$new"
+        fail "could not build it; all that was said is in $log"
+    }
+    samba_backports_wanted >"$new/set-up-for"
+    [ ! -e "$SAMBA_BACKPORTS" ] || mv -T "$SAMBA_BACKPORTS" "$old"
+    mv -T "$new" "$SAMBA_BACKPORTS"
+    rm -rf "$old" "$log"
 }

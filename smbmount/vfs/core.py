@@ -24,6 +24,7 @@ from smbmount.vfs.attributes import (
 )
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.errors import ABSENT, PosixError
+from smbmount.vfs.folder_leases import FolderLeases
 from smbmount.vfs.handles import FileHandle, HandleTable
 from smbmount.vfs.idle import IdleFiles
 from smbmount.vfs.inodes import Dentry, Inode, InodeTable
@@ -33,6 +34,7 @@ from smbmount.vfs.names import NameMap
 from smbmount.vfs.remote import RemoteShare
 from smbmount.vfs.streams import ReadBudget
 from smbmount.vfs.symlinks import FILE_SIZE, decode_untrusted
+from smbmount.vfs.vouching import Word
 from smbmount.vfs.writebehind import WriteBudget
 
 _TARGETS_KEPT: Final = 4096
@@ -42,7 +44,7 @@ _TARGETS_KEPT: Final = 4096
 class Answer(NamedTuple):
     """What the server told of a file, and when it was asked: the table's tick, and trio's clock.
 
-    `target` is a symbolic link's.
+    `target` is a symbolic link's; `word` that of the folder's lease, taken before the server was asked.
     """
 
     stat: FileStat
@@ -50,6 +52,7 @@ class Answer(NamedTuple):
     target: bytes | None
     asked: int
     asked_at: float
+    word: Word | None = None
 
 
 class Core:
@@ -72,7 +75,9 @@ class Core:
         self.files: HandleTable[FileHandle] = HandleTable()
         self.kernel = kernel
         self.idle = IdleFiles(spawn, self.inodes.discard_if_unused, config.close_timeout)
-        self.leases = Leases(share, spawn, self.idle, kernel, enabled=config.cache != "none")
+        caches = config.cache != "none"
+        self.folder_leases = FolderLeases(share, self.inodes, spawn, config.close_timeout, enabled=caches)
+        self.leases = Leases(share, spawn, self.idle, kernel, self.folder_leases, enabled=caches)
         self.write_budget = WriteBudget()
         self.read_budget = ReadBudget()
         self._replacements: dict[tuple[Inode, bytes], trio.Event] = {}
@@ -100,7 +105,7 @@ class Core:
         if self.config.read_only:
             raise PosixError(errno.EROFS)
 
-    def reply(self, inode: Inode, number: int, entry_fresh_until: float = 0.0) -> Attributes:
+    def reply(self, inode: Inode, number: int, entry_validity: float = 0.0) -> Attributes:
         """The attributes as the kernel gets them, under one of the inode's numbers."""
         now = self.now()
         stat = inode.stat
@@ -118,13 +123,13 @@ class Core:
             shown_ns(stat.change_ns),
             # Not longer under a lease: its end by a close of ours would have to be told to the kernel.
             min(inode.validity(now), self.time_to_live(inode.kind)),
-            max(0.0, entry_fresh_until - now),
+            min(entry_validity, self.time_to_live(inode.kind)),
         )
 
     def reply_entry(self, dentry: Dentry) -> Attributes:
         """The reply that makes the kernel count a look-up of this name; it is counted here."""
         self.inodes.add_lookup(dentry.number)
-        return self.reply(dentry.inode, dentry.number, dentry.fresh_until)
+        return self.reply(dentry.inode, dentry.number, dentry.validity(self.now()))
 
     def adopt(
         self,
@@ -139,7 +144,9 @@ class Core:
         inode.target = entry.target
         fresh_until = entry.asked_at + self.time_to_live(entry.kind)
         inode.update(entry.stat, entry.asked, fresh_until)
-        dentry = self.inodes.enter(parent, name, smb_name, inode, fresh_until)
+        if entry.kind != DIRECTORY and entry.word is not None and inode.changed <= entry.asked:
+            inode.word = entry.word
+        dentry = self.inodes.enter(parent, name, smb_name, inode, fresh_until, entry.word)
         if entry.kind != DIRECTORY and entry.stat.number_of_links == 1:
             self.inodes.confirm_only(dentry)
         return dentry
@@ -251,7 +258,7 @@ class Core:
         except BaseException:
             dentry = parent.children.get(name)
             if dentry is not None:
-                dentry.fresh_until = 0.0
+                dentry.expire()
                 dentry.inode.expire()
             raise
         finally:

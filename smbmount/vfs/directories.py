@@ -23,6 +23,7 @@ from smbmount.vfs.listings import MAX_ENTRIES, Entry, FolderWatch, Listing, List
 from smbmount.vfs.liststream import ListingStream
 from smbmount.vfs.prefetch import ListingsAhead
 from smbmount.vfs.scanner import Scanner
+from smbmount.vfs.vouching import Word
 
 _DOTS: Final = 2
 _KEPT_BEHIND: Final = 20_000
@@ -61,6 +62,7 @@ class DirectoryHandle(FolderWatch):
         self.broken = False
         self.started = False
         self.began = 0.0
+        self.word: Word | None = None
         self.changed.clear()
 
     @property
@@ -130,8 +132,8 @@ class Directories:
         known = parent.children.get(entry.name)
         inode = inodes.identify(parent, entry.stat, entry.kind, known.inode if known else None)
         inode.target = entry.target
-        inode.update_from_listing(entry.stat, entry.asked, entry.fresh_until)
-        return inodes.enter(parent, entry.name, entry.smb_name, inode, entry.fresh_until)
+        inode.update_from_listing(entry.stat, entry.asked, entry.fresh_until, entry.word)
+        return inodes.enter(parent, entry.name, entry.smb_name, inode, entry.fresh_until, entry.word)
 
     async def prime(self, parent: Inode) -> bool:
         """List a folder whose names are asked for one by one; whether there is a listing now.
@@ -171,7 +173,9 @@ class Directories:
         if not scan.complete or fresh_until - core.now() < time_to_live / 2:
             # Another listing as slow as this one would be outdated before it has served enough names.
             self._spare(parent)
-        listing = Listing(scan.entries, complete=scan.complete, fresh_until=fresh_until)
+        listing = Listing(
+            scan.entries, complete=scan.complete, fresh_until=fresh_until, word=scan.word
+        )
         self._keep(parent, listing, watch.changed)
         return True
 
@@ -203,7 +207,7 @@ class Directories:
                 dentry = self.enter(parent, entry)
             replied = True
             told = dentry.inode.told
-            attributes = core.reply(dentry.inode, dentry.number, dentry.fresh_until)
+            attributes = core.reply(dentry.inode, dentry.number, dentry.validity(core.now()))
             if not reply(entry.name, attributes, position):
                 dentry.inode.told = told
                 inodes.discard_if_unused(dentry.inode)
@@ -233,6 +237,7 @@ class Directories:
         handle.broken = True
         batch = await handle.stream.next_batch()
         entries = [] if batch is None else await self._scanner.check(path, batch)
+        handle.word = handle.word if batch is None else batch.word
         handle.broken = False
         surplus = position - handle.first - _KEPT_BEHIND
         if surplus > 0:
@@ -248,7 +253,7 @@ class Directories:
         folder = handle.inode
         if not handle.rewound:
             self.ahead.observe(folder)
-            listing = await self.ahead.take(folder)
+            listing = await self.ahead.take(folder) or self._vouched_listing(folder)
             if listing is not None:
                 handle.entries = list(listing.entries)
                 handle.started = handle.complete = True
@@ -256,17 +261,22 @@ class Directories:
                 handle.changed.clear()
                 self.ahead.listed(folder)
                 return
-        path = self._core.inodes.path(folder)
         handle.began = self._core.now()
         handle.started = True
-        handle.stream = ListingStream(self._core, path)
+        handle.stream = ListingStream(self._core, folder)
+
+    def _vouched_listing(self, folder: Inode) -> Listing | None:
+        """The kept listing, while the server vouches for it. Within `actimeo` alone it serves look-ups only:
+        a program that lists a folder again wants to see what is new."""
+        listing = folder.listing
+        return listing if listing is not None and listing.is_vouched(self._core.now()) else None
 
     def _keep_listing(self, handle: DirectoryHandle, now: float) -> None:
         entries = handle.entries
         fresh_until = handle.began + self._core.time_to_live(DIRECTORY)
-        if handle.first != _DOTS or len(entries) > MAX_ENTRIES or fresh_until <= now:
+        listing = Listing(entries, complete=True, fresh_until=fresh_until, word=handle.word)
+        if handle.first != _DOTS or len(entries) > MAX_ENTRIES or not listing.validity(now):
             return
-        listing = Listing(entries, complete=True, fresh_until=fresh_until)
         self._keep(handle.inode, listing, handle.changed)
         self.ahead.listed(handle.inode)
 

@@ -89,7 +89,7 @@ class Files:
         smb_name = core.names.encode(name)
         exclusive = bool(flags & os.O_EXCL)
         made: Inode | None = None
-        lease = core.leases.of_new(lambda: made)
+        lease, word = core.leases.of_new(parent, lambda: made), core.folder_leases.word(parent)
         with core.creating(parent, name):
             asked, asked_at = core.inodes.tick, core.now()
             file = await core.share.open(
@@ -104,9 +104,9 @@ class Files:
                 await truncate_opened(file)
                 asked = core.inodes.tick
         if file.existed:
-            dentry = core.adopt(parent, name, smb_name, Answer(file.stat, FILE, None, asked, asked_at))
+            dentry = core.adopt(parent, name, smb_name, Answer(file.stat, FILE, None, asked, asked_at, word))
         else:
-            answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)
+            answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at, word)
             dentry = core.adopt_new(parent, name, smb_name, answer)
         made = dentry.inode
         if made.lease is None:

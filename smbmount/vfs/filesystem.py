@@ -107,6 +107,7 @@ class FileSystem:
             await self.files.close_all()
         finally:
             await self.folders.close_all()
+            self.core.folder_leases.close_all()
 
     def forget(self, lookups: Iterable[tuple[int, int]]) -> None:
         """The kernel forgets inodes: pairs of number and look-up count."""

@@ -23,6 +23,7 @@ from smbmount.vfs.attributes import DIRECTORY
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
 from smbmount.vfs.names import fold, join
+from smbmount.vfs.vouching import Word
 
 if TYPE_CHECKING:
     from smbmount.vfs.idle import IdleFile
@@ -56,12 +57,14 @@ class Inode:
     `closing` has an event for each open file whose last close is under way.
 
     `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.
-    The attributes hold until `vouched_until` if the term is still `vouched_term`; what the kernel has cached
-    of the content holds while it is `pages_term`. `pages` is the version of the content when the kernel
-    last began to cache it.
+    The attributes hold until `vouched_until` if the term is still `vouched_term`, and as long as `word` does:
+    that of the folder's lease, of a folder its own. What the kernel has cached of the content holds while it
+    is `pages_term`. `pages` is the version of the content when the kernel last began to cache it. `is_kept`
+    says of a folder that its handle is kept open, `broken_at` when its lease was broken last.
     """
 
     __slots__ = (
+        "broken_at",
         "changed",
         "children",
         "clean_size",
@@ -71,6 +74,7 @@ class Inode:
         "fresh_until",
         "handles",
         "idle",
+        "is_kept",
         "kind",
         "lease",
         "listing",
@@ -87,6 +91,7 @@ class Inode:
         "unlinked",
         "vouched_term",
         "vouched_until",
+        "word",
         "writes",
     )
 
@@ -109,6 +114,9 @@ class Inode:
         self.lease: Lease | None = None
         self.vouched_term = 0
         self.vouched_until = 0.0
+        self.word: Word | None = None
+        self.is_kept = False
+        self.broken_at = float("-inf")
         self.pages_term = 0
         self.pages: tuple[int, int, int] | None = None
         self.directory_handles: list[FolderWatch] = []
@@ -157,9 +165,16 @@ class Inode:
         return self._known_until() > now
 
     def _known_until(self) -> float:
-        if self.vouched_term and self.vouched_term == self.vouching:
-            return max(self.fresh_until, self.vouched_until)
-        return self.fresh_until
+        until = self.fresh_until
+        if self.vouched_term and self.vouched_term == self.vouching and not self._is_overtaken():
+            until = max(until, self.vouched_until)
+        if self.word is not None:
+            until = max(until, self.word.holds_until())
+        return until
+
+    def _is_overtaken(self) -> bool:
+        """Whether the folder's lease was broken since this one's was believed: that tells of times set."""
+        return bool(self.names) and self.names[-1].parent.broken_at + LEASED_SECONDS > self.vouched_until
 
     @property
     def vouching(self) -> int:
@@ -179,6 +194,7 @@ class Inode:
     def expire(self) -> None:
         """The attributes have to be asked for again."""
         self.fresh_until = self.vouched_until = 0.0
+        self.word = None
 
     def update(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take the server's answer to a question asked at the table's tick `asked`."""
@@ -195,10 +211,16 @@ class Inode:
             self.clean_size = stat.size
         self.fresh_until = max(fresh_until, self.fresh_until)
 
-    def update_from_listing(self, stat: FileStat, asked: int, fresh_until: float) -> None:
+    def update_from_listing(
+        self, stat: FileStat, asked: int, fresh_until: float, word: Word | None = None
+    ) -> None:
         """Take a listing's attributes, unless we know better: servers update them late while a file is open
-        for writing, and they have no link counts."""
-        if asked < self.changed or fresh_until <= self._known_until() or self.stale:
+        for writing, and they have no link counts. What `word` vouches for in a folder is not what is in the
+        folders in it."""
+        if self.kind == DIRECTORY:
+            word = None
+        until = fresh_until if word is None else max(fresh_until, word.holds_until())
+        if asked < self.changed or until <= self._known_until() or self.stale:
             return
         if self.handles and any(handle.writable for handle in self.handles):
             return
@@ -206,6 +228,7 @@ class Inode:
         self._take(stat)
         self.clean_size = stat.size
         self.fresh_until = fresh_until
+        self.word = word or self.word
 
     def _take(self, stat: FileStat) -> None:
         if self.content_version != _content_version(stat):
@@ -257,19 +280,38 @@ def _content_version(stat: FileStat) -> tuple[int, int, int]:
 
 
 class Dentry:
-    """A name in a folder. `number` is what the kernel calls the inode under this name."""
+    """A name in a folder, known until `fresh_until` and as long as `word` holds. `number` is what the kernel
+    calls the inode under this name."""
 
-    __slots__ = ("fresh_until", "inode", "name", "number", "parent", "smb_name")
+    __slots__ = ("fresh_until", "inode", "name", "number", "parent", "smb_name", "word")
 
     def __init__(
         self, parent: Inode, name: bytes, smb_name: str, inode: Inode, number: int, fresh_until: float
     ) -> None:
+        self.word: Word | None = None
         self.parent = parent
         self.name = name
         self.smb_name = smb_name
         self.inode = inode
         self.number = number
         self.fresh_until = fresh_until
+
+
+    def validity(self, now: float) -> float:
+        """The seconds for which the name is still believed to lead to this inode."""
+        until = self.fresh_until
+        if self.word is not None:
+            until = max(until, self.word.holds_until())
+        return max(0.0, until - now)
+
+    def is_vouched(self, now: float) -> bool:
+        """Whether the server vouches for that."""
+        return self.word is not None and self.word.holds_until() > now
+
+    def expire(self) -> None:
+        """Where the name leads has to be asked for again."""
+        self.fresh_until = 0.0
+        self.word = None
 
 
 class InodeTable:
@@ -352,18 +394,34 @@ class InodeTable:
         file_id = self._usable_id(stat)
         return not file_id or not inode.file_id or file_id == inode.file_id
 
+    def is_surely(self, inode: Inode, stat: FileStat) -> bool:
+        """Whether an answer that was asked for by a name is about this inode by the server's own numbers."""
+        return bool(inode.file_id) and inode.file_id == self._usable_id(stat)
+
     def touch(self, inode: Inode) -> None:
-        """We have changed it: answers under way are outdated."""
+        """We have changed it: answers under way, and its folder's listing, are outdated."""
         self.tick += 1
         inode.changed = self.tick
+        for dentry in inode.names:
+            if dentry.parent.listing is not None:
+                dentry.parent.listing.forget(dentry.smb_name)
 
-    def enter(self, parent: Inode, name: bytes, smb_name: str, inode: Inode, fresh_until: float) -> Dentry:
+    def enter(
+        self,
+        parent: Inode,
+        name: bytes,
+        smb_name: str,
+        inode: Inode,
+        fresh_until: float,
+        word: Word | None = None,
+    ) -> Dentry:
         """Record that `name` in `parent` is `inode`. A name that differs only by case from another of
         the same inode gets a number of its own, so that the kernel lets it be renamed to that."""
         dentry = parent.children.get(name)
         if dentry is not None:
             if dentry.inode is inode:
                 dentry.fresh_until = max(fresh_until, dentry.fresh_until)
+                dentry.word = word or dentry.word
                 self.confirm(dentry)
                 return dentry
             self.remove(dentry)
@@ -373,6 +431,7 @@ class InodeTable:
             self._by_number[number] = inode
             inode.numbers.append(number)
         dentry = Dentry(parent, name, smb_name, inode, number, fresh_until)
+        dentry.word = word
         parent.children[name] = dentry
         inode.names.append(dentry)
         return dentry
@@ -408,6 +467,8 @@ class InodeTable:
         replaced = parent.children.get(name)
         if replaced is not None and replaced is not dentry:
             self.remove(replaced)
+        if inode.kind != DIRECTORY and parent is not dentry.parent:
+            inode.word = None
         moved = Dentry(parent, name, smb_name, inode, number, dentry.fresh_until)
         inode.names.append(moved)
         parent.children.pop(name, None)
@@ -475,6 +536,7 @@ class InodeTable:
         return bool(
             inode is self.root
             or inode.children
+            or inode.is_kept
             or inode.handles
             or inode.idle
             or inode.directory_handles

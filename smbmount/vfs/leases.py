@@ -15,6 +15,8 @@ from typing import Final
 import trio
 
 from engine import Lease, LeaseState, SmbError
+from smbmount.vfs.attributes import DIRECTORY
+from smbmount.vfs.folder_leases import FolderLeases
 from smbmount.vfs.idle import IdleFiles, is_exclusive
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.kernel import KernelCache
@@ -38,6 +40,7 @@ class Leases:
         spawn: Callable[..., object],
         idle: IdleFiles,
         kernel: KernelCache,
+        folders: FolderLeases,
         *,
         enabled: bool,
     ) -> None:
@@ -45,16 +48,35 @@ class Leases:
         self._spawn = spawn
         self._idle = idle
         self._kernel = kernel
+        self._folders = folders
         self._enabled = enabled and share.supports_leases
 
     def of(self, inode: Inode) -> Lease | None:
-        """The lease to open a file with."""
+        """The lease to open a file with, by its newest name."""
         if inode.lease is None:
-            inode.lease = self.of_new(lambda: inode)
+            inode.lease = self._new(lambda: inode)
+        if inode.lease is not None and inode.names:
+            inode.lease.folder = self._folders.of(inode.names[-1].parent)
         return inode.lease
 
-    def of_new(self, inode: Callable[[], Inode | None]) -> Lease | None:
-        """A lease for a file whose inode will be known later, from `inode()`."""
+    def of_new(self, parent: Inode, inode: Callable[[], Inode | None]) -> Lease | None:
+        """A lease for a file in `parent` whose inode will be known later, from `inode()`."""
+        lease = self._new(inode)
+        if lease is not None:
+            lease.folder = self._folders.of(parent)
+        return lease
+
+    def for_change(self, parent: Inode, inode: Inode | None = None) -> Lease | None:
+        """What to change a name in `parent` with, that of `inode` if that is known: it breaks neither the
+        file's lease nor the folder's."""
+        if inode is not None and inode.kind != DIRECTORY and inode.lease is not None:
+            inode.lease.folder = parent.lease if parent.vouching else None
+            return inode.lease
+        if not parent.vouching:
+            return None
+        return self.of_new(parent, lambda: None)
+
+    def _new(self, inode: Callable[[], Inode | None]) -> Lease | None:
         if not self._enabled:
             return None
         return self._share.lease(lambda lease: self._broken(inode(), lease))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from engine import FileAttributes, FileStat
 from smbmount.vfs.attributes import DIRECTORY, FILE
 from smbmount.vfs.names import fold
+from smbmount.vfs.vouching import Word
 
 if TYPE_CHECKING:
     from smbmount.vfs.inodes import Inode
@@ -41,7 +42,8 @@ ORDERS: Final = range(len(_SORT_KEYS))
 
 
 class Entry(NamedTuple):
-    """One checked name of a listing. `asked` and `fresh_until` are as for `Inode.update`."""
+    """One checked name of a listing. `asked` and `fresh_until` are as for `Inode.update`; name and attributes
+    also hold by `word`, that of the folder's lease."""
 
     name: bytes
     smb_name: str
@@ -50,6 +52,7 @@ class Entry(NamedTuple):
     target: bytes | None
     asked: int
     fresh_until: float
+    word: Word | None = None
 
 
 class Sequences:
@@ -84,11 +87,15 @@ class Listing:
     `entries` are in the server's order, as they were; `find` and `excludes` know of what we changed since.
     """
 
-    def __init__(self, entries: Iterable[Entry], *, complete: bool, fresh_until: float) -> None:
+    def __init__(
+        self, entries: Iterable[Entry], *, complete: bool, fresh_until: float, word: Word | None = None
+    ) -> None:
         self.entries = list(entries)
         self.fresh_until = fresh_until
+        self._word = word
+        self._changed: set[str] = set()
         self._complete = complete
-        self._by_name: dict[str, Entry | None] | None = None
+        self._by_name: dict[str, Entry] | None = None
         self._sequences: dict[int, Sequences] = {}
 
     @property
@@ -96,20 +103,33 @@ class Listing:
         """How many entries it has."""
         return len(self.entries)
 
+    def validity(self, now: float) -> float:
+        """The seconds for which it is still believed."""
+        until = self.fresh_until if self._word is None else max(self.fresh_until, self._word.holds_until())
+        return max(0.0, until - now)
+
+    def is_vouched(self, now: float) -> bool:
+        """Whether the server vouches for all of it, and we have changed nothing since."""
+        return not self._changed and self._word is not None and self._word.holds_until() > now
+
     def find(self, smb_name: str) -> Entry | None:
         """The entry of exactly this name, if the listing had it and we have not changed it since."""
-        entry = self._index().get(fold(smb_name))
+        key = fold(smb_name)
+        entry = None if key in self._changed else self._index().get(key)
         return entry if entry is not None and entry.smb_name == smb_name else None
 
     def excludes(self, smb_name: str) -> bool:
         """Whether no such name exists. A tilde may be the short alias of any other name."""
-        return self._complete and "~" not in smb_name and fold(smb_name) not in self._index()
+        if not self._complete or "~" in smb_name:
+            return False
+        key = fold(smb_name)
+        return key not in self._changed and key not in self._index()
 
     def forget(self, smb_name: str) -> None:
-        """The name was created, removed or replaced by us: only the server knows it."""
-        self._index()[fold(smb_name)] = None
+        """The name, or its file, was made, changed, removed or replaced by us: only the server knows it."""
+        self._changed.add(fold(smb_name))
 
-    def _index(self) -> dict[str, Entry | None]:
+    def _index(self) -> dict[str, Entry]:
         """By folded name; made when it is first needed, as a walk looks no name up."""
         if self._by_name is None:
             self._by_name = {fold(entry.smb_name): entry for entry in self.entries}

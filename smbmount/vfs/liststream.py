@@ -12,24 +12,28 @@ import trio
 from engine import DirectoryEntry, SmbError
 from smbmount.vfs.core import Core
 from smbmount.vfs.errors import PosixError
+from smbmount.vfs.inodes import Inode
+from smbmount.vfs.vouching import Word
 
 log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """Some entries, and when they were asked for: the inode table's tick, and trio's clock."""
+    """Some entries, and when they were asked for: the inode table's tick, and trio's clock; and the word of
+    the folder's lease, which they were listed under."""
 
     entries: list[DirectoryEntry]
     asked: int
     asked_at: float
+    word: Word | None
 
 
 class ListingStream:
     """One listing under way; exactly one batch ahead of its reader, who owns it and has to close it."""
 
-    def __init__(self, core: Core, path: str) -> None:
+    def __init__(self, core: Core, folder: Inode) -> None:
         self._core = core
-        self._path = path
+        self._folder = folder
         self._sender, self._receiver = trio.open_memory_channel[Batch](0)
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -60,13 +64,14 @@ class ListingStream:
     async def _list(self) -> None:
         core = self._core
         try:
-            async with aclosing(core.share.scandir(self._path)) as batches:
-                while True:
+            asked, asked_at = core.inodes.tick, core.now()
+            async with (
+                core.folder_leases.opened(self._folder) as (remote, word),
+                aclosing(remote.batches()) as batches,
+            ):
+                async for entries in batches:
+                    await self._sender.send(Batch(entries, asked, asked_at, word))
                     asked, asked_at = core.inodes.tick, core.now()
-                    entries = await anext(batches, None)
-                    if entries is None:
-                        break
-                    await self._sender.send(Batch(entries, asked, asked_at))
             self._error = None
         except (SmbError, OSError) as exc:
             self._error = exc

@@ -100,8 +100,9 @@ class Metadata:
                 await handle.file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
             if not handles:
                 path = core.inodes.path(inode)
+                lease = core.leases.for_change(inode.names[-1].parent, inode) if inode.names else None
                 await core.share.set_basic(
-                    path, access_ns=access_ns, write_ns=write_ns, attributes=attributes
+                    path, access_ns=access_ns, write_ns=write_ns, attributes=attributes, lease=lease
                 )
         except BaseException:
             inode.expire()

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from engine import Access, CannotDelete, CreateOptions, Disposition, FileAttributes
+from engine import Access, CannotDelete, CreateOptions, Disposition, FileAttributes, Lease
 from smbmount.vfs import symlinks
 from smbmount.vfs.attributes import (
     DIRECTORY,
@@ -68,18 +68,18 @@ class Namespace:
         core = self._core
         now = core.now()
         dentry = parent.children.get(name)
-        if dentry is not None and dentry.fresh_until > now and dentry.inode.validity(now):
+        if dentry is not None and dentry.validity(now) and dentry.inode.validity(now):
             core.inodes.confirm(dentry)
             return dentry
         listing = parent.listing
-        if listing is None or listing.fresh_until <= now or (parent, name) in self._removed:
+        if listing is None or not listing.validity(now) or (parent, name) in self._removed:
             return None
         entry = listing.find(smb_name)
         if entry is not None:
             dentry = self._directories.enter(parent, entry)
             return dentry if dentry.inode.validity(now) else None
         if dentry is None and listing.excludes(smb_name):
-            raise NoSuchName(listing.fresh_until - now)
+            raise NoSuchName(min(listing.validity(now), core.time_to_live(DIRECTORY)))
         return None
 
     async def _ask(self, parent: Inode, name: bytes, smb_name: str) -> Dentry:
@@ -120,6 +120,7 @@ class Namespace:
         core = self._core
         for attempt in range(1, _TRIES + 1):
             asked, asked_at = core.inodes.tick, core.now()
+            word = core.folder_leases.word(parent)
             path = core.inodes.child_path(parent, smb_name)
             try:
                 stat = await core.share.stat(path)
@@ -132,7 +133,7 @@ class Namespace:
             kind, target = await core.classify(path, stat)
             if parent.changed <= asked:
                 break
-        return core.adopt(parent, name, smb_name, Answer(stat, kind, target, asked, asked_at))
+        return core.adopt(parent, name, smb_name, Answer(stat, kind, target, asked, asked_at, word))
 
     async def mkdir(self, parent_number: int, name: bytes) -> Attributes:
         """Make a folder."""
@@ -141,9 +142,10 @@ class Namespace:
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
         with core.creating(parent, name):
-            asked_at = core.now()
-            stat = await core.share.mkdir(core.inodes.child_path(parent, smb_name))
-        answer = Answer(stat, DIRECTORY, None, core.inodes.tick, asked_at)
+            asked_at, word = core.now(), core.folder_leases.word(parent)
+            path = core.inodes.child_path(parent, smb_name)
+            stat = await core.share.mkdir(path, lease=core.leases.for_change(parent))
+        answer = Answer(stat, DIRECTORY, None, core.inodes.tick, asked_at, word)
         dentry = core.adopt_new(parent, name, smb_name, answer)
         empty = Listing((), complete=True, fresh_until=dentry.fresh_until)
         self._directories.listings.keep(dentry.inode, empty, core.now())
@@ -158,16 +160,17 @@ class Namespace:
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
         with core.creating(parent, name):
-            asked_at = core.now()
+            asked_at, word = core.now(), core.folder_leases.word(parent)
             file = await core.share.open(
                 core.inodes.child_path(parent, smb_name),
                 access=Access.READ_ATTRIBUTES,
                 disposition=Disposition.CREATE,
                 options=CreateOptions.NON_DIRECTORY_FILE,
                 attributes=attributes_for_new(mode),
+                lease=core.leases.for_change(parent),
             )
         file.close_later()
-        answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)
+        answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at, word)
         return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 
     async def unlink(self, parent_number: int, name: bytes) -> None:
@@ -207,23 +210,28 @@ class Namespace:
         core.require_writable()
         parent = core.folder(parent_number)
         smb_name = core.names.encode(name)
+        dentry = parent.children.get(name)
+        if dentry is not None:
+            core.folder_leases.close(dentry.inode)
         with core.changing(parent, name):
-            await self.remove_folder(core.inodes.child_path(parent, smb_name))
+            path = core.inodes.child_path(parent, smb_name)
+            await self.remove_folder(path, core.leases.for_change(parent))
         dentry = parent.children.get(name)
         if dentry is not None:
             self.forget_name(dentry)
 
-    async def remove_folder(self, path: str) -> None:
-        """Remove an empty folder on the server, read-only or not."""
+    async def remove_folder(self, path: str, lease: Lease | None) -> None:
+        """Remove an empty folder on the server, read-only or not; `lease` is for changes in its parent."""
         share = self._core.share
         try:
-            await share.rmdir(path)
+            await share.rmdir(path, lease=lease)
         except CannotDelete:
             attributes = (await share.stat(path)).attributes
             if not is_readonly(attributes):
                 raise
-            await share.set_basic(path, attributes=settable(attributes & ~FileAttributes.READONLY))
-            await share.rmdir(path)
+            writable = settable(attributes & ~FileAttributes.READONLY)
+            await share.set_basic(path, attributes=writable, lease=lease)
+            await share.rmdir(path, lease=lease)
 
     def forget_name(self, dentry: Dentry) -> None:
         """A name is gone from the server, and with it all that differ from it only by case."""
@@ -246,9 +254,13 @@ class Namespace:
         inode, parent = core.inodes[number], core.folder(parent_number)
         smb_name = core.names.encode(name)
         with core.creating(parent, name):
-            await core.share.link(core.inodes.path(inode), core.inodes.child_path(parent, smb_name))
+            word = core.folder_leases.word(parent)
+            path, new_path = core.inodes.path(inode), core.inodes.child_path(parent, smb_name)
+            await core.share.link(path, new_path, lease=core.leases.for_change(parent, inode))
         fresh_until = core.now() + core.time_to_live(inode.kind)
-        dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until)
+        dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until, word)
+        # Whoever changes it by one of its names breaks the lease of that name's folder only.
+        inode.word = None
         if inode.stat.number_of_links:
             core.inodes.touch(inode)
             inode.stat.number_of_links += 1
@@ -268,9 +280,10 @@ class Namespace:
         self._require_contained(target, parent.depth())
         with core.creating(parent, name):
             asked_at, path = core.now(), core.inodes.child_path(parent, smb_name)
-            stat = await core.share.write_file(path, content, disposition=Disposition.CREATE)
+            word, lease = core.folder_leases.word(parent), core.leases.for_change(parent)
+            stat = await core.share.write_file(path, content, disposition=Disposition.CREATE, lease=lease)
             core.remember_target(path, stat, target)
-        answer = Answer(stat, SYMLINK, target, core.inodes.tick, asked_at)
+        answer = Answer(stat, SYMLINK, target, core.inodes.tick, asked_at, word)
         return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 
     async def readlink(self, number: int) -> bytes:

@@ -43,8 +43,10 @@ class Opening:
         now = self._core.now()
         if any(parked.named_until > now for parked in inode.idle):
             return True
-        loose = self._core.config.cache == "loose"
-        return loose and bool(inode.names) and inode.names[-1].fresh_until > now
+        if not inode.names:
+            return False
+        loose = self._core.config.cache == "loose" and inode.names[-1].fresh_until > now
+        return loose or inode.names[-1].is_vouched(now)
 
     async def _check_name(self, inode: Inode) -> None:
         """Ask whether the name still leads to this file; `PosixError` ESTALE if not."""
@@ -97,7 +99,8 @@ class Opening:
         core = self._core
         named_until = core.now() + core.time_to_live(FILE)
         if inode.idle:
-            await self._check_name(inode)
+            if not self._trusts_name(inode):
+                await self._check_name(inode)
             for parked in inode.idle:
                 parked.named_until = named_until
             return bool(inode.idle)

@@ -148,8 +148,11 @@ class ListingsAhead:
             if not self._has_room():
                 return
             folder = self._inode(name)
-            if folder is not None and folder not in self._ahead:
+            if folder is not None and folder not in self._ahead and not self._is_known(folder):
                 self._start(folder, trail)
+
+    def _is_known(self, folder: Inode) -> bool:
+        return folder.listing is not None and folder.listing.is_vouched(self._core.now())
 
     def _has_room(self) -> bool:
         if self._in_flight >= _IN_FLIGHT:
@@ -188,7 +191,7 @@ class ListingsAhead:
         guess.until = scan.asked_at + core.time_to_live(DIRECTORY)
         if is_overtaken or not scan.complete or guess.until <= core.now():
             return
-        guess.listing = Listing(scan.entries, complete=True, fresh_until=guess.until)
+        guess.listing = Listing(scan.entries, complete=True, fresh_until=guess.until, word=scan.word)
         self._entries += guess.listing.size
         self._cache.keep(folder, guess.listing, core.now())
 
@@ -298,7 +301,7 @@ def _inode(core: Core, enter: Enter, name: Name, kind: int) -> Inode | None:
     dentry = name.parent.children.get(name.name)
     if dentry is None:
         listing = name.parent.listing
-        if listing is None or listing.fresh_until <= core.now():
+        if listing is None or not listing.validity(core.now()):
             return None
         try:
             entry = listing.find(core.names.encode(name.name))

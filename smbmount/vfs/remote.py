@@ -72,6 +72,24 @@ class RemoteFile(Protocol):
         """Set times and DOS attributes."""
 
 
+class RemoteFolder(Protocol):
+    """An open folder on the server; `engine.Folder`."""
+
+    @property
+    def stat(self) -> FileStat:
+        """The attributes as of the open."""
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease that it is part of, if the server granted it."""
+
+    def batches(self) -> AsyncGenerator[list[DirectoryEntry], None]:
+        """The entries, once."""
+
+    def close_later(self) -> None:
+        """Close the handle without waiting for the server."""
+
+
 class RemoteShare(Protocol):
     """A connected share; `engine.Share`. Paths use backslashes, "" is the share's root."""
 
@@ -94,6 +112,10 @@ class RemoteShare(Protocol):
     def supports_leases(self) -> bool:
         """Whether the server can vouch for files."""
 
+    @property
+    def supports_directory_leases(self) -> bool:
+        """Whether the server can vouch for folders."""
+
     def lease(self, on_break: Callable[[Lease], None]) -> Lease:
         """A lease to open one file with; `on_break` is called as soon as its state was lowered."""
 
@@ -113,11 +135,11 @@ class RemoteShare(Protocol):
     async def stat(self, path: str) -> FileStat:
         """The attributes of a path."""
 
-    def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:
-        """List a folder in batches."""
+    async def open_folder(self, path: str, *, lease: Lease | None = None) -> RemoteFolder:
+        """Open a folder and read its first entries."""
 
-    async def mkdir(self, path: str) -> FileStat:
-        """Make a folder."""
+    async def mkdir(self, path: str, *, lease: Lease | None = None) -> FileStat:
+        """Make a folder. `lease`, here and below, is not broken by this, nor is the lease of its folder."""
 
     async def unlink(
         self,
@@ -127,16 +149,17 @@ class RemoteShare(Protocol):
         clear_readonly: bool = False,
         lease: Lease | None = None,
     ) -> None:
-        """Delete a file, renamed to `aside` first if given. `lease`, here and below, is the file's own: it is
-        not broken by this."""
+        """Delete a file, renamed to `aside` first if given."""
 
-    async def rmdir(self, path: str) -> None:
+    async def rmdir(self, path: str, *, lease: Lease | None = None) -> None:
         """Delete an empty folder."""
 
     async def rename(self, source: str, target: str, *, replace: bool, lease: Lease | None = None) -> None:
         """Rename a file or folder."""
 
-    async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
+    async def link(
+        self, existing: str, new: str, *, replace: bool = False, lease: Lease | None = None
+    ) -> None:
         """Make a hard link."""
 
     async def set_basic(
@@ -148,13 +171,16 @@ class RemoteShare(Protocol):
         creation_ns: int | None = None,
         change_ns: int | None = None,
         attributes: FileAttributes | None = None,
+        lease: Lease | None = None,
     ) -> None:
         """Set times and DOS attributes of a path."""
 
     async def read_file(self, path: str, max_length: int) -> bytes:
         """Open, read from the start, close."""
 
-    async def write_file(self, path: str, data: Buffer, *, disposition: Disposition = ...) -> FileStat:
+    async def write_file(
+        self, path: str, data: Buffer, *, disposition: Disposition = ..., lease: Lease | None = None
+    ) -> FileStat:
         """Create, write, close."""
 
     async def copy(

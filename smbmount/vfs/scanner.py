@@ -16,6 +16,7 @@ from smbmount.vfs.listings import Entry
 from smbmount.vfs.liststream import Batch
 from smbmount.vfs.names import join
 from smbmount.vfs.silly import is_silly
+from smbmount.vfs.vouching import Word
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Scan(NamedTuple):
     complete: bool
     asked: int
     asked_at: float
+    word: Word | None
 
 
 class Scanner:
@@ -47,16 +49,19 @@ class Scanner:
         asked, asked_at = core.inodes.tick, core.now()
         path = core.inodes.path(folder)
         entries: list[Entry] = []
-        async with aclosing(core.share.scandir(path)) as batches:
+        async with (
+            core.folder_leases.opened(folder) as (remote, word),
+            aclosing(remote.batches()) as batches,
+        ):
             async for batch in batches:
-                entries += await self.check(path, Batch(batch, asked, asked_at), ahead=ahead)
+                entries += await self.check(path, Batch(batch, asked, asked_at, word), ahead=ahead)
                 if len(entries) > most:
-                    return Scan(entries, False, asked, asked_at)
-        return Scan(entries, True, asked, asked_at)
+                    break
+        return Scan(entries, len(entries) <= most, asked, asked_at, word)
 
     async def check(self, path: str, batch: Batch, *, ahead: bool = False) -> list[Entry]:
         """The entries of a batch that may be shown; `path` is the folder's."""
-        core, asked = self._core, batch.asked
+        core, asked, word = self._core, batch.asked, batch.word
         decode = core.names.decode_untrusted
         looks_like_link = may_be_symlink if core.config.shows_symlinks else lambda stat: False
         folder_until = batch.asked_at + core.time_to_live(DIRECTORY)
@@ -71,11 +76,11 @@ class Scanner:
             elif is_silly(smb_name):
                 continue
             elif stat.is_directory:
-                entries.append(Entry(name, smb_name, stat, DIRECTORY, None, asked, folder_until))
+                entries.append(Entry(name, smb_name, stat, DIRECTORY, None, asked, folder_until, word))
             else:
                 if looks_like_link(stat):
                     suspects.append(len(entries))
-                entries.append(Entry(name, smb_name, stat, FILE, None, asked, file_until))
+                entries.append(Entry(name, smb_name, stat, FILE, None, asked, file_until, word))
         if suspects:
             readers = self._link_readers_ahead if ahead else self._link_readers
             await self._look_into(path, entries, suspects, readers)

@@ -41,10 +41,11 @@ async def remove_file(core: Core, parent: Inode, smb_name: str, inode: Inode | N
     readonly = inode is not None and is_readonly(inode.stat.attributes)
     if inode is not None:
         core.idle.close(inode)
+    lease = core.leases.for_change(parent, inode)
     if inode is None or not inode.handles:
-        await _delete(core, path, readonly)
+        await _delete(core, path, readonly, lease)
         return
-    aside, lease = silly_path(core.inodes.path(parent)), inode.lease
+    aside = silly_path(core.inodes.path(parent))
     try:
         await core.share.unlink(path, aside=aside, clear_readonly=readonly, lease=lease)
     except CannotDelete:
@@ -57,13 +58,13 @@ async def remove_file(core: Core, parent: Inode, smb_name: str, inode: Inode | N
             raise
 
 
-async def _delete(core: Core, path: str, readonly: bool) -> None:
+async def _delete(core: Core, path: str, readonly: bool, lease: Lease | None) -> None:
     try:
-        await core.share.unlink(path, clear_readonly=readonly)
+        await core.share.unlink(path, clear_readonly=readonly, lease=lease)
     except CannotDelete:
         if readonly:
             raise
-        await core.share.unlink(path, clear_readonly=True)
+        await core.share.unlink(path, clear_readonly=True, lease=lease)
 
 
 async def replace_file(
@@ -82,7 +83,8 @@ async def replace_file(
         await _move_back(core, aside, target)
         raise
     try:
-        await _delete(core, aside, replaced is not None and is_readonly(replaced.stat.attributes))
+        readonly = replaced is not None and is_readonly(replaced.stat.attributes)
+        await _delete(core, aside, readonly, replaced.lease if replaced else None)
     except SmbError as exc:
         log.warning("%s was replaced, but the old file remains as %s: %s", target, aside, exc)
 

@@ -18,7 +18,6 @@ much memory as it can need is taken from the host and freed (`populate`).
 from __future__ import annotations
 
 import argparse
-import mmap
 import os
 import signal
 import statistics
@@ -29,6 +28,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.benchmarks.memory import populate
 from tests.support.mounting import Mount
 from tests.support.samba import SambaServer
 
@@ -204,12 +204,6 @@ class Bench:
         start = time.perf_counter()
         self._server.smbclient("data", command, f"--client-protection={protection}")
         return time.perf_counter() - start
-
-
-def populate(size: int) -> None:
-    """Have the host of a virtual machine hand out `size` bytes of memory, which are free on return."""
-    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE):
-        pass
 
 
 def _sync_time(path: Path) -> float:

@@ -35,6 +35,7 @@ _NORMAL = FileAttributes.NORMAL
 _NO_OPTIONS = CreateOptions(0)
 _READONLY = int(FileAttributes.READONLY)
 _SPECIAL = int(FileAttributes.HIDDEN | FileAttributes.SYSTEM)
+_FOLDER_LEASE = int(LeaseState.READ_CACHING | LeaseState.HANDLE_CACHING)
 _FULL_LEASE = int(LeaseState.READ_CACHING | LeaseState.HANDLE_CACHING | LeaseState.WRITE_CACHING)
 
 
@@ -56,6 +57,7 @@ class Node:
         self.children: dict[str, tuple[str, Node]] = {}
         self.eas: dict[str, bytes] = {}
         self.opens: list[FakeFile] = []
+        self.listed_by: list[FakeFolder] = []
         self.names = 1
         self.delete_pending = False
 
@@ -63,6 +65,11 @@ class Node:
     def is_directory(self) -> bool:
         """Whether it is a folder."""
         return bool(self.attributes & FileAttributes.DIRECTORY)
+
+    @property
+    def is_kept_open(self) -> bool:
+        """Whether a folder is open under a lease."""
+        return any(opened.lease is not None for opened in self.listed_by)
 
     def stat(self, *, links: bool, file_id: bool = True) -> FileStat:
         """Its attributes; `links` as listings do not tell it."""
@@ -88,6 +95,7 @@ class FakeLease(Lease):
         self.state = 0
         self.term = 0
         self.owed = False
+        self.folder = None
         self.on_break = on_break
         self.acknowledged: list[int] = []
         self._share = share
@@ -150,6 +158,7 @@ class FakeFile:
         self.node.data[offset : offset + len(data)] = data
         self.node.written = self.node.changed = self._share.tick()
         self._sets_time_at_close = True
+        self._share.changed_file(self.node, self.lease)
         return len(data)
 
     async def flush(self) -> None:
@@ -160,6 +169,7 @@ class FakeFile:
         """Set the size."""
         await self._enter("truncate", size)
         self._share.resize(self.node, size)
+        self._share.changed_file(self.node, self.lease)
 
     async def query(self) -> FileStat:
         """The attributes."""
@@ -178,6 +188,7 @@ class FakeFile:
         """Set times and attributes."""
         await self._enter("set_basic")
         self._share.apply_basic(self.node, access_ns, write_ns, creation_ns, attributes)
+        self._share.changed_file(self.node, self.lease)
         self._sets_time_at_close = self._sets_time_at_close and write_ns is None
 
     async def close(self) -> None:
@@ -207,6 +218,38 @@ class FakeFile:
         await self._share.enter(operation, self.path, *arguments)
 
 
+class FakeFolder:
+    """An open folder, in place of `engine.Folder`: what it had when it was opened."""
+
+    def __init__(self, share: FakeShare, path: str, node: Node, lease: Lease | None) -> None:
+        self.path = path
+        self.stat = share.stat_of(node, links=False)
+        self.lease = lease
+        self.closed = False
+        self._share = share
+        self._node = node
+        self._entries = [
+            DirectoryEntry(name, share.stat_of(child, links=False)) for name, child in node.children.values()
+        ]
+        node.listed_by.append(self)
+
+    async def batches(self) -> AsyncGenerator[list[DirectoryEntry], None]:
+        """The entries; the first batch is here."""
+        for start in range(0, len(self._entries), self._share.batch_size):
+            if start:
+                assert not self.closed, "a listing goes on in a closed folder"
+                await self._share.enter("scandir", self.path)
+            yield self._entries[start : start + self._share.batch_size]
+
+    def close_later(self) -> None:
+        """Close without waiting."""
+        if not self.closed:
+            self.closed = True
+            self._node.listed_by.remove(self)
+            if self.lease is not None and not any(o.lease is self.lease for o in self._node.listed_by):
+                self.lease.state = 0
+
+
 class FakeShare:
     """The share. `batch_size` is the entries per batch of a listing."""
 
@@ -216,15 +259,19 @@ class FakeShare:
         max_io: int = 1 << 20,
         supports_file_ids: bool = True,
         supports_leases: bool = False,
+        supports_directory_leases: bool = False,
         batch_size: int = 100,
     ) -> None:
         self.max_read = max_io
         self.max_write = max_io
         self.supports_file_ids = supports_file_ids
         self.supports_leases = supports_leases
+        self.supports_directory_leases = supports_directory_leases
         self.batch_size = batch_size
         self.calls: list[Call] = []
         self.leases: list[FakeLease] = []
+        self.folder_grant = _FOLDER_LEASE
+        """What is granted to whoever opens a folder under a lease."""
         self.free_units = 1000
         self.in_flight = 0
         self.most_in_flight = 0
@@ -262,6 +309,7 @@ class FakeShare:
         node = self._new_node(is_directory=False)
         node.data[:] = data
         folder.children[name.upper()] = (name, node)
+        self._changed_folder(folder)
         return node
 
     def put_folder(self, path: str) -> Node:
@@ -269,6 +317,7 @@ class FakeShare:
         folder, name = self._make_folders(path)
         node = self._new_node(is_directory=True)
         folder.children[name.upper()] = (name, node)
+        self._changed_folder(folder)
         return node
 
     def find(self, path: str) -> Node:
@@ -288,6 +337,7 @@ class FakeShare:
         """Remove a name as another client would."""
         folder, key = self._split(path)
         del folder.children[key]
+        self._changed_folder(folder)
 
     def open_elsewhere(self, path: str, *, shares_delete: bool = True) -> FakeFile:
         """Another client's open file."""
@@ -356,6 +406,12 @@ class FakeShare:
             node.attributes = (attributes & ~FileAttributes.NORMAL) | kind
         node.changed = self.tick()
 
+    def changed_file(self, node: Node, lease: Lease | None = None) -> None:
+        """A file was changed, by whoever has `lease`: the folders that it is in are different now."""
+        for folder in self._folders(self.root):
+            if any(child is node for _, child in folder.children.values()):
+                self._changed_folder(folder, lease)
+
     def finish_delete(self, node: Node) -> None:
         """The last close of a deleted file removes it."""
         if node.delete_pending and not node.opens:
@@ -394,6 +450,7 @@ class FakeShare:
             node.attributes |= attributes & ~_NORMAL
             folder.children[key] = (path.rpartition("\\")[2], node)
             folder.written = folder.changed = self.tick()
+            self._changed_folder(folder, lease)
         else:
             node = self._walk(path)[2]
             self._check_open(node, path, access, disposition, options)
@@ -401,6 +458,7 @@ class FakeShare:
                 self.resize(node, 0)
                 node.eas.clear()
                 node.attributes = int(FileAttributes.ARCHIVE)
+                self._changed_folder(folder, lease)
         alone = all(file.lease is lease for file in node.opens)
         if isinstance(lease, FakeLease):
             lease.grant(_FULL_LEASE if alone else int(LeaseState.READ_CACHING))
@@ -423,18 +481,15 @@ class FakeShare:
         await self.enter("stat", path)
         return self.stat_of(self._walk(path)[2], links=True)
 
-    async def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:
-        """List a folder as it is at the first batch."""
-        entries: list[DirectoryEntry] = []
+    async def open_folder(self, path: str, *, lease: Lease | None = None) -> FakeFolder:
+        """Open a folder to list it as it is now."""
         await self.enter("scandir", path)
-        for name, node in list(self._walk(path)[2].children.values()):
-            entries.append(DirectoryEntry(name, self.stat_of(node, links=False)))
-        for start in range(0, len(entries), self.batch_size):
-            if start:
-                await self.enter("scandir", path)
-            yield entries[start : start + self.batch_size]
+        node = self._walk(path)[2]
+        if isinstance(lease, FakeLease):
+            lease.grant(self.folder_grant)
+        return FakeFolder(self, path, node, lease)
 
-    async def mkdir(self, path: str) -> FileStat:
+    async def mkdir(self, path: str, *, lease: Lease | None = None) -> FileStat:
         """Make a folder."""
         await self.enter("mkdir", path)
         folder, key = self._split(path)
@@ -443,6 +498,7 @@ class FakeShare:
         node = self._new_node(is_directory=True)
         folder.children[key] = (path.rpartition("\\")[2], node)
         folder.written = self.tick()
+        self._changed_folder(folder, lease)
         return self.stat_of(node, links=False)
 
     async def unlink(
@@ -466,6 +522,7 @@ class FakeShare:
             folder, key = self._split(aside)
         if node.attributes & _READONLY:
             raise error_from_status(ntstatus.STATUS_CANNOT_DELETE, path)
+        self._changed_folder(folder, lease)
         if node.opens and node.names == 1:
             node.delete_pending = True
             return
@@ -473,7 +530,7 @@ class FakeShare:
         del folder.children[key]
         folder.written = self.tick()
 
-    async def rmdir(self, path: str) -> None:
+    async def rmdir(self, path: str, *, lease: Lease | None = None) -> None:
         """Delete an empty folder."""
         await self.enter("rmdir", path)
         folder, key, node = self._walk(path)
@@ -483,7 +540,9 @@ class FakeShare:
             raise error_from_status(ntstatus.STATUS_CANNOT_DELETE, path)
         if node.children:
             raise error_from_status(ntstatus.STATUS_DIRECTORY_NOT_EMPTY, path)
+        assert not node.is_kept_open, "a folder that is kept open does not go"
         del folder.children[key]
+        self._changed_folder(folder, lease)
 
     async def rename(
         self, source: str, target: str, *, replace: bool, lease: Lease | None = None
@@ -504,8 +563,12 @@ class FakeShare:
                 raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, target)
             victim.names -= 1
         self._move(folder, key, target)
+        for changed in (folder, new_folder):
+            self._changed_folder(changed, lease)
 
-    async def link(self, existing: str, new: str, *, replace: bool = False) -> None:
+    async def link(
+        self, existing: str, new: str, *, replace: bool = False, lease: Lease | None = None
+    ) -> None:
         """Make a hard link."""
         await self.enter("link", existing, new)
         node = self._walk(existing)[2]
@@ -514,6 +577,7 @@ class FakeShare:
             raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, new)
         folder.children[key] = (new.rpartition("\\")[2], node)
         node.names += 1
+        self._changed_folder(folder, lease)
 
     async def set_basic(
         self,
@@ -524,10 +588,13 @@ class FakeShare:
         creation_ns: int | None = None,
         change_ns: int | None = None,
         attributes: int | None = None,
+        lease: Lease | None = None,
     ) -> None:
         """Set times and attributes of a path."""
         await self.enter("set_basic", path)
-        self.apply_basic(self._walk(path)[2], access_ns, write_ns, creation_ns, attributes)
+        node = self._walk(path)[2]
+        self.apply_basic(node, access_ns, write_ns, creation_ns, attributes)
+        self.changed_file(node, lease)
 
     async def read_file(self, path: str, max_length: int) -> bytes:
         """Read from the start."""
@@ -535,13 +602,23 @@ class FakeShare:
         return bytes(self._walk(path)[2].data[:max_length])
 
     async def write_file(
-        self, path: str, data: Buffer, *, disposition: Disposition = Disposition.CREATE
+        self,
+        path: str,
+        data: Buffer,
+        *,
+        disposition: Disposition = Disposition.CREATE,
+        lease: Lease | None = None,
     ) -> FileStat:
         """Make a file with this content."""
         await self.enter("write_file", path)
-        if self.exists(path):
+        folder, key = self._split(path)
+        if key in folder.children:
             raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, path)
-        return self.stat_of(self.put(path, bytes(data)), links=True)
+        node = self._new_node(is_directory=False)
+        node.data[:] = data
+        folder.children[key] = (path.rpartition("\\")[2], node)
+        self._changed_folder(folder, lease)
+        return self.stat_of(node, links=True)
 
     async def copy(
         self, source: str, target: str, *, progress: Callable[[int, int], None] | None = None
@@ -583,6 +660,20 @@ class FakeShare:
 
     # The tree.
 
+    def _changed_folder(self, folder: Node, lease: Lease | None = None) -> None:
+        """What is in a folder changed: its leases are broken, but for that which the change knew of."""
+        known = lease.folder if lease is not None else None
+        for held in {id(opened.lease): opened.lease for opened in folder.listed_by}.values():
+            if isinstance(held, FakeLease) and held is not known and held.state:
+                held.state, held.owed = 0, True
+                held.on_break(held)
+
+    def _folders(self, folder: Node) -> Iterator[Node]:
+        yield folder
+        for _, child in folder.children.values():
+            if child.is_directory:
+                yield from self._folders(child)
+
     def _new_node(self, *, is_directory: bool) -> Node:
         self._next_number += 1
         return Node(self._next_number, self.tick(), is_directory=is_directory)
@@ -622,6 +713,8 @@ class FakeShare:
             raise error_from_status(ntstatus.STATUS_SHARING_VIOLATION, path)
 
     def _has_open_below(self, node: Node) -> bool:
+        if node.is_kept_open:
+            return True
         return any(child.opens or self._has_open_below(child) for _, child in node.children.values())
 
     def _move(self, folder: Node, key: str, target: str) -> None:

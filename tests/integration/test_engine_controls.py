@@ -20,6 +20,7 @@ from engine import (
     Pipe,
     ReparseTag,
     ShareType,
+    StoppedOnSymlink,
     SymbolicLink,
 )
 from tests.integration.support_engine import connected, in_trio, inside, settle, trips
@@ -184,3 +185,21 @@ async def test_reparse_points_where_the_server_has_none(samba: SambaServer, shar
         assert await share.read_file(path, 100) == b"content"
         with pytest.raises(NotFound):
             await share.reparse_point(path + "absent")
+
+
+@in_trio
+async def test_reparse_points(samba_backports: SambaServer, backports_share_path: Path) -> None:
+    at = inside(backports_share_path)
+    point = SymbolicLink("folder\\target", "folder\\target")
+    async with connected(samba_backports) as share:
+        await share.write_file(at("link"), b"")
+        async with trips(share) as made:
+            await share.set_reparse_point(at("link"), point)
+            assert await share.reparse_point(at("link")) == point
+            with pytest.raises(StoppedOnSymlink):
+                await share.read_file(at("link"), 1)
+            await share.delete_reparse_point(at("link"), ReparseTag.SYMLINK)
+        assert made["CREATE+IOCTL+CLOSE"] == 3
+        with pytest.raises(NtStatusError, match="STATUS_NOT_A_REPARSE_POINT"):
+            await share.reparse_point(at("link"))
+        await share.unlink(at("link"))

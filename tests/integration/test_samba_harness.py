@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
-import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.integration.support_servers import processes_of, server_of_a_killed_process
 from tests.support.factories import SambaFactory
-from tests.support.mounting import CHECKOUT
 from tests.support.samba import (
     DURABLE_SHARE_OPTIONS,
     GUEST_GLOBAL_OPTIONS,
@@ -19,6 +14,7 @@ from tests.support.samba import (
     SambaServer,
     ShareConfig,
 )
+from tests.support.tools import wait_until
 
 
 def test_user_writes_and_reads(samba: SambaServer, share_path: Path) -> None:
@@ -71,54 +67,11 @@ def test_stop_leaves_neither_process_nor_folder() -> None:
         base = server.base
         # Asking for the list of shares makes smbd start its RPC helpers, which leave its process group.
         assert "data" in server.list_shares()
-        assert _processes_of(base)
-    assert _processes_of(base) == []
+        assert processes_of(base)
+    assert processes_of(base) == []
     assert not base.exists()
 
 
-def test_server_dies_with_whoever_started_it() -> None:
-    program = (
-        "from tests.support.samba import SambaServer\n"
-        "server = SambaServer()\n"
-        "server.start()\n"
-        "print(server.base, flush=True)\n"
-        "input()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=CHECKOUT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        base = Path(process.stdout.readline().strip())
-        daemons = [os.pidfd_open(pid) for pid in _processes_of(base)]
-        process.send_signal(signal.SIGKILL)
-    assert daemons
-    for daemon in daemons:
-        _wait_for_end(daemon)
-    shutil.rmtree(base)
-
-
-def _wait_for_end(daemon: int) -> None:
-    try:
-        ended, _, _ = select.select([daemon], [], [], 20.0)
-        assert ended, "smbd outlived the process that started it"
-    finally:
-        os.close(daemon)
-
-
-def _processes_of(base: Path) -> list[int]:
-    """The processes that have `base` in their command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                arguments = (entry / "cmdline").read_bytes()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if os.fsencode(base) in arguments:
-                found.append(int(entry.name))
-    return found
+def test_nothing_is_left_when_whoever_started_it_is_killed() -> None:
+    base = server_of_a_killed_process(SambaServer)
+    wait_until(lambda: not processes_of(base) and not base.exists(), "process and folder are gone", 20.0)

@@ -35,6 +35,14 @@ def mount(mount_factory: MountFactory, samba: SambaServer, share_path: Path) -> 
     return mount_factory(samba, folder=share_path.name)
 
 
+@pytest.fixture
+def backports_mount(
+    mount_factory: MountFactory, samba_backports: SambaServer, backports_share_path: Path
+) -> Mount:
+    """A mount of `backports_share_path`, on the newer server, with the default options."""
+    return mount_factory(samba_backports, folder=backports_share_path.name)
+
+
 @pytest.fixture(scope="module")
 def mounted(samba: SambaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
     """One mount for those tests of a module that need none of their own."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from smbmount.mounttable import detach, topmost_mount
-from tests.support.factories import MountFactory
+from tests.support.factories import MountFactory, SambaFactory
 from tests.support.mounting import CHECKOUT, Mount, MountError
 from tests.support.samba import SambaServer
 from tests.support.watchdog import DeadlineExceeded, hard_deadline
@@ -39,6 +39,19 @@ def test_two_mounts_of_one_server(mount_factory: MountFactory, samba: SambaServe
     second = mount_factory(samba, folder=share_path.name)
     (first.path / "note").write_text("for the other")
     assert (second.path / "note").read_text() == "for the other"
+
+
+def test_mount_of_the_newer_server(backports_mount: Mount, backports_share_path: Path) -> None:
+    (backports_mount.path / "here").write_text("written here")
+    assert (backports_share_path / "here").read_text() == "written here"
+
+
+def test_newer_server_holds_no_mount_that_was_there_before(
+    mount: Mount, samba_backports_factory: SambaFactory
+) -> None:
+    """Its mount namespace begins as a copy, and a mount that stayed in there would keep its daemon alive."""
+    samba_backports_factory()
+    mount.unmount()
 
 
 def test_failing_daemon_shows_its_sentence(samba: SambaServer, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from tests.support.samba import SambaServer, ShareConfig
 class SambaFactory:
     """`samba_factory({"data": ShareConfig()}, global_options={…})` returns a running server."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, kind: type[SambaServer] = SambaServer) -> None:
         self._stack = stack
+        self._kind = kind
 
     def __call__(
         self,
@@ -23,7 +24,7 @@ class SambaFactory:
         global_options: Mapping[str, str] | None = None,
         port: int = 0,
     ) -> SambaServer:
-        return self._stack.enter_context(SambaServer(shares, global_options=global_options, port=port))
+        return self._stack.enter_context(self._kind(shares, global_options=global_options, port=port))
 
 
 class MountFactory:

@@ -26,6 +26,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.support.janitor import Janitor
+from tests.support.samba_defaults import DEFAULT_GLOBAL_OPTIONS, DEFAULT_SHARE_OPTIONS
+
 LOOPBACK: Final = "127.0.0.1"
 TEST_USER: Final = "smbtest"
 TEST_PASSWORD: Final = "correct, horse=battery"
@@ -89,6 +92,7 @@ class SambaServer:
         self._shares = dict(shares) if shares is not None else {"data": ShareConfig()}
         self._share_paths: dict[str, Path] = {}
         self._base: Path | None = None
+        self._janitor: Janitor | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -117,6 +121,9 @@ class SambaServer:
         if self._base is not None:
             shutil.rmtree(self._base, ignore_errors=True)
             self._base = None
+        if self._janitor is not None:
+            self._janitor.dismiss()
+            self._janitor = None
 
     def restart(self) -> None:
         """End smbd with all its connections and start it again: same port, folders, users."""
@@ -128,13 +135,15 @@ class SambaServer:
         # smbd in the foreground ends when a pipe at its standard input does, so it cannot outlive us.
         with (self.base / "console").open("ab") as console:
             self._process = subprocess.Popen(
-                [_binary("smbd"), "--foreground", "--no-process-group", "-s", str(self.conf)],
+                [*self._program("smbd"), "--foreground", "--no-process-group", "-s", str(self.conf)],
                 stdin=subprocess.PIPE,
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
             )
         process = self._process
+        assert self._janitor is not None
+        self._janitor.watch(process.pid)
         deadline = time.monotonic() + _START_DEADLINE
         while not self._accepts():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -153,6 +162,8 @@ class SambaServer:
                 os.kill(process.pid, signal.SIGKILL)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        assert self._janitor is not None
+        self._janitor.watch(None)
         if process.stdin is not None:
             process.stdin.close()
         self._end_rpc_helper()
@@ -208,7 +219,8 @@ class SambaServer:
         except FileNotFoundError:
             return []
         names = {int(child): _command_name(int(child)) for child in children.split()}
-        return [child for child, name in names.items() if name == "smbd"]
+        # Newer versions add the client's address.
+        return [child for child, name in names.items() if name == "smbd" or name.startswith("smbd[")]
 
     # What can be done with it
 
@@ -228,16 +240,16 @@ class SambaServer:
 
     def smbcontrol(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Send smbd a message: `server.smbcontrol("smbd", "close-share", "data")`."""
-        return self._run([_binary("smbcontrol"), "-s", str(self.conf), *arguments], check=check)
+        return self._run([*self._program("smbcontrol"), "-s", str(self.conf), *arguments], check=check)
 
     def smbstatus(self, *arguments: str) -> str:
         """What `smbstatus` says: connections, shares in use, open files."""
-        return self._run([_binary("smbstatus"), "-s", str(self.conf), *arguments], check=True).stdout
+        return self._run([*self._program("smbstatus"), "-s", str(self.conf), *arguments], check=True).stdout
 
     def set_password(self, password: str) -> None:
         """Give the server's user another password, on the server and in `credentials_file`."""
         self.password = password
-        command = [_binary("pdbedit"), "-s", str(self.conf), "-t", "-a", "-u", self.user]
+        command = [*self._program("pdbedit"), "-s", str(self.conf), "-t", "-a", "-u", self.user]
         self._run(command, check=True, stdin=f"{password}\n{password}\n")
         self.credentials_file.touch(mode=0o600)
         self.credentials_file.write_text(f"username={self.user}\npassword={password}\n")
@@ -249,6 +261,10 @@ class SambaServer:
             for entry in (path, *path.rglob("*")):
                 os.chown(entry, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
+    def _program(self, name: str) -> list[str]:
+        """The command line, but for its arguments, of a program that is of the server's own version."""
+        return [_binary(name)]
+
     @property
     def _smbclient(self) -> list[str]:
         return [_binary("smbclient"), f"--configfile={self.conf}", f"--port={self.port}"]
@@ -257,6 +273,7 @@ class SambaServer:
         if os.geteuid() == 0:
             _ensure_system_user(self.user)
         self._base = _make_base()
+        self._janitor = Janitor(self._base)
         for name in ("lock", "state", "cache", "pid", "private", "ncalrpc", "log"):
             (self._base / name).mkdir(mode=0o700 if name == "private" else 0o755)
         for name, config in self._shares.items():
@@ -273,7 +290,7 @@ class SambaServer:
     def _render_conf(self) -> str:
         sections = [("global", {**self._default_global_options(), **self._global_options})]
         for name, config in self._shares.items():
-            options = {"path": str(self._share_paths[name]), **_DEFAULT_SHARE_OPTIONS, **config.options}
+            options = {"path": str(self._share_paths[name]), **DEFAULT_SHARE_OPTIONS, **config.options}
             sections.append((name, options))
         return "\n".join(
             f"[{name}]\n" + "".join(f"\t{key} = {value}\n" for key, value in options.items())
@@ -286,7 +303,7 @@ class SambaServer:
             for name in ("lock", "state", "cache", "pid", "private", "ncalrpc")
         }
         return {
-            **_DEFAULT_GLOBAL_OPTIONS,
+            **DEFAULT_GLOBAL_OPTIONS,
             **folders,
             "smb ports": str(self.port),
             "log file": str(self.base / "log" / "log.%m"),
@@ -316,39 +333,6 @@ class SambaServer:
         if check and done.returncode != 0:
             raise HarnessError(f"{Path(command[0]).name} failed: {done.stdout}{done.stderr}")
         return done
-
-
-_DEFAULT_GLOBAL_OPTIONS: Final[Mapping[str, str]] = {
-    "server role": "standalone server",
-    "workgroup": "SMBMOUNT",
-    "server string": "smbmount test server",
-    "interfaces": "lo",
-    "bind interfaces only": "yes",
-    "disable netbios": "yes",
-    "server min protocol": "SMB2_02",
-    "passdb backend": "tdbsam",
-    "load printers": "no",
-    "printing": "bsd",
-    "printcap name": "/dev/null",
-    "disable spoolss": "yes",
-    "multicast dns register": "no",
-    "usershare max shares": "0",
-    "log level": "1",
-    "max log size": "0",
-    "unix extensions": "no",
-}
-
-_DEFAULT_SHARE_OPTIONS: Final[Mapping[str, str]] = {
-    "read only": "no",
-    "strict sync": "yes",
-    "ea support": "yes",
-    "store dos attributes": "yes",
-    "map archive": "no",
-    "map hidden": "no",
-    "map system": "no",
-    "map readonly": "no",
-}
-"""DOS attributes live in extended attributes, as on a well-kept server, and FLUSH really reaches the disk."""
 
 
 def _binary(name: str) -> str:

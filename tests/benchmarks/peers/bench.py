@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.memory import populate
 from tests.benchmarks.peers.peer import (
     Peer,
     PeerError,
@@ -140,6 +141,8 @@ class Bench:
                 cells[step.title].unsupported = isinstance(error, UnsupportedError)
 
     def _step(self, peer: Peer, step: Step, folder: Path, cell: Cell) -> None:
+        if step.memory:
+            populate(step.memory)
         before = peer.round_trips()
         outcome = peer.run(step, folder.name, self._limit)
         after = peer.round_trips()

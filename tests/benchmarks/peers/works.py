@@ -32,8 +32,9 @@ class Step:
 
     `action` is one of `driver.ACTIONS`; `path`, relative to the work's folder, is what it works on, and
     `arguments` are its others. `proof` is what it has to report (None: nothing); `check` looks at the
-    work's folder on the server afterwards and returns what is wrong there, or "". A step that is not
-    `synced` may leave the rest of its work for a while; what it then takes counts as time of the step.
+    work's folder on the server afterwards and returns what is wrong there, or "". `memory` is how many bytes
+    of page cache it may take: as much is at hand before. A step that is not `synced` may leave the rest of
+    its work for a while; what it then takes counts as time of the step.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Step:
     path: str
     arguments: Mapping[str, int | str] = field(default_factory=dict)
     source_is_remote: bool = False
+    memory: int = 0
     synced: bool = False
     proof: object = None
     check: Callable[[Path], str] = lambda folder: ""
@@ -110,6 +112,8 @@ def _streams(material: Material) -> list[Work]:
         right = (folder / "written.bin").read_bytes() == data
         return "" if right else "the file on the server differs"
 
+    # Once for the pages of the file, once for the buffers on the way.
+    memory = 2 * size
     whole = {"size": size}
     some = {"size": size, "count": material.sizes.reads}
     return [
@@ -117,7 +121,7 @@ def _streams(material: Material) -> list[Work]:
             "sequential read",
             large,
             (
-                Step("sequential read cold", "read", "large.bin", whole, proof=digest),
+                Step("sequential read cold", "read", "large.bin", whole, memory=memory, proof=digest),
                 Step("sequential read again", "read", "large.bin", whole, proof=digest),
             ),
         ),
@@ -130,6 +134,7 @@ def _streams(material: Material) -> list[Work]:
                     "write",
                     "written.bin",
                     {"source": str(material.large)},
+                    memory=memory,
                     check=written,
                     synced=True,
                 ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
 from collections.abc import AsyncGenerator, Callable
@@ -743,5 +744,61 @@ def test_more_bytes_than_were_asked_for_are_an_error() -> None:
             with pytest.raises(engine.RemoteProtocolError, match="4 bytes where 3 were asked for"):
                 await share.open("a", read=3)
             await settled(server, share)
+
+    trio.run(main)
+
+
+def lease_asked(server: GrantsLeases, number: int = -1) -> LeaseV2:
+    """The lease among the contexts of a CREATE."""
+    assert server.asked[number].requested_oplock_level == OplockLevel.LEASE
+    (context,) = (context for context in server.asked[number].contexts if isinstance(context, LeaseV2))
+    return context
+
+
+def test_a_folder_is_listed_under_a_lease_that_lasts_until_it_is_closed() -> None:
+    async def main() -> None:
+        async with holding() as held:
+            held.server.state = RH
+            folder = await held.share.open_folder("", lease=held.lease)
+            assert lease_asked(held.server).lease_state == RH
+            assert folder.lease is held.lease
+            assert folder.stat.is_directory
+            async with contextlib.aclosing(folder.batches()) as batches:
+                assert [entry.name async for batch in batches for entry in batch] == ["a"]
+            states = [held.lease.state]
+            await held.take_break(0, epoch=2)
+            states.append(held.lease.state)
+            assert states == [RH, 0]
+            assert held.owner.told == [(0, True)]
+            folder.close_later()
+            assert not held.lease.needs_acknowledgement
+            folder.close_later()
+
+    trio.run(main)
+
+
+def test_what_is_done_in_a_folder_says_so_under_any_lease() -> None:
+    async def main() -> None:
+        async with holding() as held:
+            share, folder = held.share, held.share.lease(lambda lease: None)
+            lease = held.lease
+            lease.folder = folder
+            file = await held.open()
+            for never_granted in (False, True):
+                if never_granted:
+                    await file.close()
+                    lease = share.lease(lambda lease: None)
+                    lease.folder = folder
+                made = len(held.server.asked)
+                await share.set_basic("a", write_ns=10**18, lease=lease)
+                await share.mkdir(f"folder {never_granted}", lease=lease)
+                await share.unlink("a", lease=lease)
+                for number in range(made - (not never_granted), made + 3):
+                    context = lease_asked(held.server, number)
+                    assert context.lease_key == lease.key
+                    assert context.parent_lease_key == folder.key
+                    assert context.lease_flags == LeaseFlags.PARENT_LEASE_KEY_SET
+                    assert never_granted == (context.lease_state == 0)
+                held.server.tree.add_file("a", b"content")
 
     trio.run(main)
