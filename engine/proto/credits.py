@@ -1,7 +1,8 @@
 """The books of one connection's credits ([MS-SMB2] 3.2.4.1.2, 3.2.4.1.5, 3.2.5.1.4).
 
 **Invariant:** `available` is what the server granted and we have not spent; nothing is sent that is
-not taken from it. `outstanding` is the charge of requests that have had no reply yet.
+not taken from it. `outstanding` is the charge of requests that have had no reply yet, and never more
+than `target`.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class CreditLedger:
         if attainable >= wanted:
             return 0
         if attainable < minimum and not self.outstanding:
-            words = f"the server granted {self.available} credits, {minimum} are needed"
+            who = "the server granted" if self.usable == self.available else "our own limit leaves"
+            words = f"{who} {self.usable} credits, {minimum} are needed"
             raise CreditShortage(words) if room > 0 else RemoteProtocolError(words)
         return room if room >= max(minimum, attainable) else 0
 
