@@ -4,15 +4,30 @@
         async with await share.open("notes.txt") as file:
             print(bytes(await file.read_at(0, 100)))
 
-Everything that other packages may use is exported here.
+Everything that other packages may use is exported here. `Share.compound` takes requests as values: `Create`,
+`Read`, `Write`, `Flush`, `QueryInfo`, `SetInfo`, `Ioctl` and `Close`.
 """
 
 from engine.client.config import AuthKind, ConnectConfig, Credentials, Unc, parse_unc
 from engine.client.connect import connect
+from engine.client.description import ConnectionDescription
 from engine.client.file import File
 from engine.client.folder import Folder
 from engine.client.leases import Lease
-from engine.client.share import ConnectionDescription, Share
+from engine.client.pipe import Pipe
+from engine.client.requests import (
+    RELATED,
+    Close,
+    CompoundRequest,
+    Create,
+    Flush,
+    Ioctl,
+    QueryInfo,
+    Read,
+    SetInfo,
+    Write,
+)
+from engine.client.share import Share
 from engine.client.stat import DirectoryEntry, FileStat, VolumeSize
 from engine.errors import (
     AccessDenied,
@@ -57,10 +72,42 @@ from engine.wire.constants import (
     FileAttributes,
     LeaseState,
     ShareAccess,
+    ShareType,
 )
-from engine.wire.primitives import Buffer
+from engine.wire.create import CloseResponse, CreateResponse
+from engine.wire.dfs import DfsReferral, DfsReferralResponse
+from engine.wire.fscc import (
+    FileAllInformation,
+    FileBasicInformation,
+    FileInternalInformation,
+    FileNetworkOpenInformation,
+    FileStandardInformation,
+)
+from engine.wire.fscc_set import (
+    FileDispositionInformation,
+    FileEndOfFileInformation,
+    FileLinkInformation,
+    FileRenameInformation,
+)
+from engine.wire.fscc_volume import (
+    FileFsAttributeInformation,
+    FileFsFullSizeInformation,
+    FileFsVolumeInformation,
+)
+from engine.wire.ioctl import FsctlCode, NetworkInterfaceInfo
+from engine.wire.primitives import Buffer, FileId
+from engine.wire.reparse import (
+    LxSymlink,
+    MountPoint,
+    NfsSpecialFile,
+    OtherReparsePoint,
+    ReparsePoint,
+    ReparseTag,
+    SymbolicLink,
+)
 
 __all__ = [
+    "RELATED",
     "SHARE_ALL",
     "Access",
     "AccessDenied",
@@ -70,49 +117,86 @@ __all__ = [
     "Buffer",
     "BufferOverflow",
     "CannotDelete",
+    "Close",
+    "CloseResponse",
+    "CompoundRequest",
     "ConnectConfig",
     "ConnectionDescription",
+    "Create",
     "CreateOptions",
+    "CreateResponse",
     "Credentials",
     "DeletePending",
+    "DfsReferral",
+    "DfsReferralResponse",
     "Dialect",
     "DirectoryEntry",
     "DirectoryNotEmpty",
     "Disposition",
     "EndOfFile",
     "File",
+    "FileAllInformation",
     "FileAttributes",
+    "FileBasicInformation",
     "FileClosed",
+    "FileDispositionInformation",
+    "FileEndOfFileInformation",
+    "FileFsAttributeInformation",
+    "FileFsFullSizeInformation",
+    "FileFsVolumeInformation",
+    "FileId",
+    "FileInternalInformation",
+    "FileLinkInformation",
+    "FileNetworkOpenInformation",
+    "FileRenameInformation",
+    "FileStandardInformation",
     "FileStat",
+    "Flush",
     "Folder",
+    "FsctlCode",
     "InvalidParameter",
+    "Ioctl",
     "IsADirectory",
     "Lease",
     "LeaseState",
     "LocalProtocolError",
     "LockNotGranted",
     "LogonFailure",
+    "LxSymlink",
+    "MountPoint",
     "NameInvalid",
+    "NetworkInterfaceInfo",
+    "NfsSpecialFile",
     "NoMoreFiles",
     "NoSpace",
     "NotADirectory",
     "NotFound",
     "NotSupported",
     "NtStatusError",
+    "OtherReparsePoint",
     "PathNotCovered",
+    "Pipe",
+    "QueryInfo",
+    "Read",
     "RemoteProtocolError",
+    "ReparsePoint",
+    "ReparseTag",
     "SessionDeleted",
     "SessionExpired",
+    "SetInfo",
     "Share",
     "ShareAccess",
+    "ShareType",
     "SharingViolation",
     "SmbError",
     "Statistics",
     "StoppedOnSymlink",
+    "SymbolicLink",
     "TransportError",
     "TreeGone",
     "Unc",
     "VolumeSize",
+    "Write",
     "connect",
     "error_from_status",
     "parse_unc",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from smbmount.failures import CredentialsError
+from smbmount.optionparsers import is_utf8
 from smbmount.options import MountOptions
 from smbmount.secret import Secret
 
@@ -21,6 +22,7 @@ HANDED_OVER: Final = "SMBMOUNT_PASSWORD_FD"
 HANDED_OVER_OF_USER: Final = "SMBMOUNT_USER_PASSWORD_FD"
 """How a password that stood in argv, or in USER, comes to us: see `smbmount.hiding`."""
 
+_NOT_UTF8: Final = "the {} is not UTF-8: write it in UTF-8"
 _LARGEST_FILE: Final = 64 * 1024
 _READABLE_BY_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _KEYS: Final = {
@@ -103,6 +105,8 @@ def resolve_login(
     domain = next((text for text in (options.domain, file.domain, in_name) if text is not None), "")
     if options.sec == "none":
         return Login("", Secret(""), "", "anonymous")
+    _check_utf8(username, "user name")
+    _check_utf8(domain, "domain")
     if options.guest:
         return Login(username if given else "", Secret(""), domain if given else "", "guest")
     password = _given_password(options, file, environ)
@@ -110,6 +114,7 @@ def resolve_login(
         password = _password_of_user(environ, Secret(environ_password) if percent else None)
     if password is None:
         password = _ask_for_password(ask, username)
+    _check_utf8(password.reveal(), "password")
     return Login(username, password, domain, "ntlm")
 
 
@@ -143,6 +148,11 @@ def _password_of_user(environ: Mapping[str, str], stated: Secret | None) -> Secr
     if HANDED_OVER_OF_USER in environ:
         return _read_descriptor(HANDED_OVER_OF_USER, environ[HANDED_OVER_OF_USER])
     return stated
+
+
+def _check_utf8(text: str, what: str) -> None:
+    if not is_utf8(text):
+        raise CredentialsError(_NOT_UTF8.format(what))
 
 
 def _first_line(secret: Secret) -> Secret:
@@ -194,4 +204,11 @@ def _ask_for_password(ask: Callable[[str], str] | None, username: str) -> Secret
         raise CredentialsError(
             f"no password for {username!r}, and no terminal to ask for it: use credentials=FILE, or guest"
         )
-    return Secret(ask(f"Password of {username}: "))
+    try:
+        return Secret(ask(f"Password of {username}: "))
+    except EOFError:
+        raise CredentialsError(
+            f"no password was given for {username!r}: type it at the prompt, or use credentials=FILE"
+        ) from None
+    except UnicodeDecodeError:
+        raise CredentialsError(_NOT_UTF8.format("password")) from None

@@ -5,7 +5,15 @@ from __future__ import annotations
 import errno
 import socket
 
-from engine import AccessDenied, NotADirectory, NotFound, RemoteProtocolError, SmbError, TransportError
+from engine import (
+    AccessDenied,
+    NotADirectory,
+    NotFound,
+    RemoteProtocolError,
+    ShareType,
+    SmbError,
+    TransportError,
+)
 from smbmount.failures import MountFailure
 from smbmount.plan import Plan
 
@@ -26,6 +34,12 @@ def explain_prefix(error: SmbError, plan: Plan) -> MountFailure:
     else:
         return explain(error, plan)
     return MountFailure(one_line(f"cannot mount {plan.source}: {why}"))
+
+
+def explain_type(kind: ShareType, plan: Plan) -> MountFailure:
+    """The failure for a share that holds no files."""
+    what = "a printer" if kind is ShareType.PRINT else "a share of named pipes"
+    return MountFailure(f"cannot mount {plan.source}: it is {what}, not a share of files: name another share")
 
 
 def one_line(text: str) -> str:

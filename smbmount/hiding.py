@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 
 from smbmount.credentials import HANDED_OVER, HANDED_OVER_OF_USER
 from smbmount.failures import CredentialsError
+from smbmount.optionparsers import is_utf8
 from smbmount.options import PASSWORD_KEYS, USERNAME_KEYS, MountOptions, split_options
 from smbmount.secret import Secret
 
@@ -75,7 +76,9 @@ def restart(plan: Restart, arguments: Sequence[str]) -> NoReturn:
 
 def _pipe_holding(secret: Secret) -> int:
     """Return the inheritable reading end of a pipe that holds the secret's UTF-8, then ends."""
-    content = secret.reveal().encode("utf-8", "surrogateescape")
+    if not is_utf8(secret.reveal()):
+        raise CredentialsError("the password is not UTF-8: write it in UTF-8")
+    content = secret.reveal().encode()
     if len(content) > LONGEST_PASSWORD:
         raise CredentialsError(f"the password is longer than {LONGEST_PASSWORD} bytes")
     reader, writer = os.pipe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import pyfuse3
 from pyfuse3 import (
@@ -157,9 +158,8 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        data: bytes | memoryview = await self._fs.files.read(fh, off, size)
         # pyfuse3 replies with any contiguous buffer; its annotation is narrower than its code.
-        return data  # type: ignore[return-value]
+        return cast(bytes, await self._fs.files.read(fh, off, size))
 
     @guarded
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:

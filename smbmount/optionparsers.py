@@ -52,6 +52,18 @@ def text(value: str) -> str:
     return value
 
 
+def is_utf8(value: str) -> bool:
+    """Whether the text was UTF-8: bytes that were not are lone surrogates here."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def account(value: str) -> str:
+    """Text for a server, which takes no other than Unicode."""
+    if not is_utf8(value):
+        raise ValueError("is not UTF-8: write it in UTF-8")
+    return text_or_empty(value)
+
+
 def text_or_empty(value: str) -> str:
     """Any text."""
     if "\0" in value:

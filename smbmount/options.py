@@ -130,10 +130,10 @@ _size = parse.integer(SMALLEST_REQUEST, LARGEST_REQUEST, "bytes")
 
 OPTIONS: Final[tuple[Option, ...]] = (
     Option(("username", "user"), "username", "who logs on: NAME, DOMAIN\\NAME, DOMAIN/NAME or NAME@REALM",
-           "NAME", parse.text),
+           "NAME", lambda value: parse.account(parse.text(value))),
     Option(("password", "pass"), "password", "the password; a file or a variable keeps it out of sight",
-           "TEXT", lambda value: Secret(parse.text_or_empty(value))),
-    Option(("domain", "dom", "workgroup"), "domain", "the account's domain", "NAME", parse.text_or_empty),
+           "TEXT", lambda value: Secret(parse.account(value))),
+    Option(("domain", "dom", "workgroup"), "domain", "the account's domain", "NAME", parse.account),
     Option(("credentials", "cred"), "credentials",
            "file with username=, password= and domain= lines, readable by its owner only",
            "FILE", parse.text),

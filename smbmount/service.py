@@ -17,9 +17,9 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
-from engine import ConnectConfig, ConnectionDescription, Credentials, Share, SmbError, Unc
+from engine import ConnectConfig, ConnectionDescription, Credentials, Share, ShareType, SmbError, Unc
 from smbmount import plan as plans
-from smbmount.explain import explain, explain_prefix
+from smbmount.explain import explain, explain_prefix, explain_type
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.plan import Plan
 from smbmount.sdnotify import notify
@@ -148,6 +148,8 @@ class Service:
             self._failure = failure
 
     async def _serve(self, share: Share) -> None:
+        if share.description.share_type is not ShareType.DISK:
+            raise explain_type(share.description.share_type, self._plan)
         self._whole.deadline = trio.current_time() + self._plan.options.timeout
         await self._check_prefix(share)
         async with trio.open_nursery() as tasks:

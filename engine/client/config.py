@@ -21,12 +21,24 @@ class AuthKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who logs on. The password never shows in `repr`."""
+    """Who logs on. The password never shows in `repr`.
+
+    Raises `ValueError` for what is no Unicode: the log-on could not say it.
+    """
 
     username: str = ""
     password: str = field(default="", repr=False)
     domain: str = ""
     kind: AuthKind = AuthKind.NTLM
+
+    def __post_init__(self) -> None:
+        for what, text in (
+            ("user name", self.username),
+            ("password", self.password),
+            ("domain", self.domain),
+        ):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"the {what} has lone surrogates in it, so it is no Unicode")
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,8 @@ async def _connected(
             yield share
         finally:
             nursery.cancel_scope.cancel()
+            # Servers hang up after LOGOFF, and may do so before the last CLOSE has left.
+            connection.end()
             await _say_goodbye(session, tree)
 
 

@@ -77,6 +77,7 @@ class Connection:
         self._waiters: deque[_Waiter] = deque()
         self.leases = LeaseTable()
         self._lost: SmbError | None = None
+        self._ending = False
         self._undo, self._to_undo = trio.open_memory_channel[tuple[Request, Batch]](_MAX_UNDONE)
         self.lost = trio.Event()
         """Set once the connection is gone and every request on it has failed."""
@@ -340,7 +341,7 @@ class Connection:
     def _undo_later(self, request: Request, batch: Batch) -> None:
         if self._lost is not None:
             return
-        if self._machine.credits.available:
+        if self._machine.credits.usable:
             # At once, so that whatever is sent next finds it done.
             self._send([request], batch, related=False)
         else:
@@ -358,11 +359,12 @@ class Connection:
         except SmbError as error:
             log.debug("cleaning up with %s failed: %s", request.COMMAND.name, error)
 
-    def abort(self, error: SmbError, *, wanted: bool = False) -> None:
-        """The connection is gone, or not to be trusted: fail everything on it with `error`.
+    def end(self) -> None:
+        """From now on the connection's end is no loss, whoever ends it: the owners of leases are gone."""
+        self._ending = True
 
-        `wanted` says that it ends in good order, which the owners of leases need not hear of.
-        """
+    def abort(self, error: SmbError) -> None:
+        """The connection is gone, or not to be trusted: fail everything on it with `error`."""
         if self._lost is not None:
             return
         self._lost = error
@@ -371,7 +373,7 @@ class Connection:
         for waiter in self._waiters:
             waiter.turn.set()
         self.lost.set()
-        self.leases.lose(tell=not wanted)
+        self.leases.lose(tell=not self._ending)
 
     def _lost_again(self) -> SmbError:
         error = self._lost or TransportError("the connection is closed")
@@ -409,7 +411,8 @@ async def open_connection(
         try:
             yield connection
         finally:
-            connection.abort(TransportError("the connection was closed by us"), wanted=True)
+            connection.end()
+            connection.abort(TransportError("the connection was closed by us"))
             scope.cancel()
 
 

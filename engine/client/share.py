@@ -10,16 +10,16 @@ import contextlib
 import dataclasses
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 import trio
 
 from engine import ntstatus
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
 from engine.client.config import Unc
+from engine.client.controls import TreeControls
 from engine.client.copy import Progress, copy_new
+from engine.client.description import ConnectionDescription, describe
 from engine.client.extended_attributes import get_ea, list_eas, set_ea
 from engine.client.file import File, query_all
 from engine.client.folder import Folder, open_folder
@@ -51,11 +51,9 @@ from engine.wire.constants import (
     CloseFlags,
     CreateAction,
     CreateOptions,
-    Dialect,
     Disposition,
     FileAttributes,
     InfoType,
-    IoctlFlags,
     OplockLevel,
     ShareAccess,
 )
@@ -71,14 +69,11 @@ from engine.wire.fscc_set import (
 from engine.wire.fscc_volume import FileFsFullSizeInformation
 from engine.wire.io import (
     EchoRequest,
-    IoctlRequest,
-    IoctlResponse,
     ReadRequest,
     ReadResponse,
     WriteRequest,
     WriteResponse,
 )
-from engine.wire.ioctl import FsctlCode, SnapshotsResponse
 from engine.wire.primitives import FILE_ID_RELATED, Buffer
 from engine.wire.query import QueryInfoRequest, QueryInfoResponse
 
@@ -92,28 +87,11 @@ _QUERY_ALL: Final = query_all(FILE_ID_RELATED)
 _NO_OPTIONS: Final = CreateOptions(0)
 _NO_LEASE: Final[tuple[int, Sequence[CreateContext]]] = (OplockLevel.NONE, ())
 _VOLUME_ROOM: Final = 64
-_SNAPSHOT_ROOM: Final = 65536
 _REMOVAL_SECONDS: Final = 10.0
 """For removing what could not be finished, also while everything is being ended."""
 
 
-@dataclass(slots=True, frozen=True)
-class ConnectionDescription:
-    """What was negotiated, for logs and users."""
-
-    dialect: Dialect
-    cipher: str | None
-    signing: str | None
-    encrypted: bool
-    guest: bool
-    server_guid: UUID
-    address: str
-    max_read: int
-    max_write: int
-    max_transact: int
-
-
-class Share:
+class Share(TreeControls):
     """A connected share, made by `engine.connect`.
 
     Every method raises `NtStatusError` (a leaf of it) if the server refuses, `TransportError` if the
@@ -127,7 +105,7 @@ class Share:
         self.max_write = max_write
         """Bytes that one WRITE may carry."""
         self.supports_file_ids = True
-        self._tree = tree
+        super().__init__(tree)
         negotiated = tree.connection.negotiated
         assert negotiated is not None
         self._negotiated = negotiated
@@ -135,20 +113,7 @@ class Share:
     @property
     def description(self) -> ConnectionDescription:
         """Dialect, protection and limits of the connection."""
-        session, negotiated = self._tree.session, self._negotiated
-        encrypted = self._tree.batch.sealed
-        return ConnectionDescription(
-            dialect=negotiated.dialect,
-            cipher=str(negotiated.cipher) if encrypted and negotiated.cipher is not None else None,
-            signing=str(negotiated.signing_algorithm) if session.state.signer is not None else None,
-            encrypted=encrypted,
-            guest=session.guest or session.anonymous,
-            server_guid=negotiated.server_guid,
-            address=self._tree.connection.remote_address,
-            max_read=self.max_read,
-            max_write=self.max_write,
-            max_transact=negotiated.max_transact,
-        )
+        return describe(self._tree, self.max_read, self.max_write)
 
     def upload(self) -> tuple[int, int]:
         """Bytes that were to be sent over its connection so far, and how many arrived at the server's end.
@@ -178,10 +143,6 @@ class Share:
     async def wait_lost(self) -> SmbError:
         """Wait until the connection is gone; returns why."""
         return await self._tree.connection.wait_lost()
-
-    async def compound(self, *requests: Request, what: str = "compound") -> list[Reply]:
-        """Send related requests of the wire floor in one round trip; see `Tree.exchange`."""
-        return await self._tree.exchange(*requests, what=what)
 
     @property
     def supports_leases(self) -> bool:
@@ -597,19 +558,6 @@ class Share:
     async def set_ea(self, path: str, name: str, value: bytes) -> None:
         """Set an extended attribute (one round trip); an empty value removes it."""
         await set_ea(self._tree, path, name, value)
-
-    async def snapshots(self, path: str = "") -> list[str]:
-        """The share's snapshots as `@GMT-…` tokens, newest first; `NotSupported` where it keeps none."""
-        create = CreateRequest(desired_access=Access.READ_DATA | _ATTRIBUTES, name=path)
-        query = IoctlRequest(
-            ctl_code=FsctlCode.SRV_ENUMERATE_SNAPSHOTS,
-            file_id=FILE_ID_RELATED,
-            max_output_response=_SNAPSHOT_ROOM,
-            flags=IoctlFlags.IS_FSCTL,
-        )
-        _, reply, _ = await self._tree.exchange(create, query, _CLOSE, what="list the snapshots")
-        output = memoryview(IoctlResponse.decode_untrusted(reply.message).output)
-        return list(SnapshotsResponse.decode_untrusted(output).snapshots)
 
     async def echo(self) -> None:
         """One round trip to the server and back."""

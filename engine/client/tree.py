@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection, Sequence
@@ -37,6 +38,8 @@ _ON_A_FILE: Final = (
 )
 """What may follow a CREATE in a compound."""
 
+_SHARE_TYPES: Final = frozenset(ShareType)
+
 _Response = TypeVar("_Response", covariant=True)
 
 
@@ -50,10 +53,11 @@ class ResponseType(Protocol[_Response]):
 class Tree:
     """One tree connect: everything a share does goes through `exchange`."""
 
-    def __init__(self, session: Session, tree_id: int, response: TreeConnectResponse) -> None:
+    def __init__(self, session: Session, path: str, tree_id: int, response: TreeConnectResponse) -> None:
         self.session = session
+        self.path = path
         self.connection: Connection = session.connection
-        self.share_type = response.share_type
+        self.share_type = ShareType(response.share_type)
         self.share_flags = response.share_flags
         self.capabilities = response.capabilities
         self.maximal_access = response.maximal_access
@@ -87,14 +91,42 @@ class Tree:
                 raise
             replies = await self._one_by_one(requests)
         for index, reply in enumerate(replies[:required]):
-            status = reply.header.status
-            if status == ntstatus.STATUS_SUCCESS or status in passes:
+            if reply.header.status in passes:
                 continue
-            if status == ntstatus.STATUS_BUFFER_OVERFLOW and reply.header.command in _CARRY_WHAT_FITTED:
-                continue
-            self._close_leftover(requests, replies)
-            raise _failed(status, what, index, replies)
+            error = self.refusal(reply, what)
+            if error is not None:
+                self.close_leftover(requests, replies)
+                error.index, error.replies = index, tuple(replies)
+                raise error
         return replies
+
+    async def exchange_each(self, *requests: Request) -> list[Reply]:
+        """Send requests that have nothing to do with each other, in one frame where credits allow.
+
+        Returns their replies, whatever their statuses.
+        """
+        try:
+            return await self.connection.exchange(requests, self.batch)
+        except CreditShortage:
+            if len(requests) == 1:
+                raise
+        half = len(requests) // 2
+        replies = await self.exchange_each(*requests[:half])
+        try:
+            return replies + await self.exchange_each(*requests[half:])
+        except BaseException:
+            self.close_opened(replies)
+            raise
+
+    @staticmethod
+    def refusal(reply: Reply, what: str) -> NtStatusError | None:
+        """The error that a reply stands for; None if it is an answer, be it a cut one."""
+        status = reply.header.status
+        if status == ntstatus.STATUS_SUCCESS:
+            return None
+        if status == ntstatus.STATUS_BUFFER_OVERFLOW and reply.header.command in _CARRY_WHAT_FITTED:
+            return None
+        return error_from_status(status, what)
 
     async def _one_by_one(self, requests: Sequence[Request]) -> list[Reply]:
         """The same as a related compound, for servers that grant fewer credits than it needs."""
@@ -119,7 +151,8 @@ class Tree:
             raise
         return replies
 
-    def _close_leftover(self, requests: Sequence[Request], replies: Sequence[Reply]) -> None:
+    def close_leftover(self, requests: Sequence[Request], replies: Sequence[Reply]) -> None:
+        """Close what a related compound opened and did not close."""
         # A handle from before is in doubt if its CLOSE was one of several requests.
         opened = _handle_to_close(requests) if len(requests) > 1 else None
         for request, reply in zip(requests, replies, strict=False):
@@ -131,6 +164,15 @@ class Tree:
                 opened = None
         if opened is not None:
             self.connection.close_later(opened, self.batch)
+
+    def close_opened(self, replies: Sequence[Reply]) -> None:
+        """Close what unrelated requests opened, as far as their replies make sense."""
+        for reply in replies:
+            header = reply.header
+            if header.command == Command.CREATE and header.status == ntstatus.STATUS_SUCCESS:
+                with contextlib.suppress(RemoteProtocolError):
+                    opened = CreateResponse.decode_untrusted(reply.message).file_id
+                    self.connection.close_later(opened, self.batch)
 
     async def call(self, request: Request, response_type: ResponseType[_Response], what: str) -> _Response:
         """Send one request and decode its reply; raises `NtStatusError` with `what` in its message."""
@@ -169,13 +211,6 @@ def _with_file_id(request: Request, file_id: FileId) -> Request:
     return request
 
 
-def _failed(status: int, what: str, index: int, replies: Sequence[Reply]) -> NtStatusError:
-    error = error_from_status(status, what)
-    error.index = index
-    error.replies = tuple(replies)
-    return error
-
-
 async def connect_tree(session: Session, path: str) -> Tree:
     r"""Connect to `\\server\share`. Raises `NtStatusError` if there is no such share or no right to it."""
     # 3.1.1 demands this one signed even where nothing else is ([MS-SMB2] 3.2.4.1.1).
@@ -188,6 +223,6 @@ async def connect_tree(session: Session, path: str) -> Tree:
         raise RemoteProtocolError(
             "the share demands encryption, but this session has no key or no cipher for it"
         )
-    if response.share_type not in (ShareType.DISK, ShareType.PIPE):
-        raise RemoteProtocolError(f"{path} is a printer, not a folder: name another share")
-    return Tree(session, reply.header.tree_id, response)
+    if response.share_type not in _SHARE_TYPES:
+        raise RemoteProtocolError(f"{path} is a share of an unknown type, {response.share_type}")
+    return Tree(session, path, reply.header.tree_id, response)

@@ -1,7 +1,8 @@
 """The books of one connection's credits ([MS-SMB2] 3.2.4.1.2, 3.2.4.1.5, 3.2.5.1.4).
 
 **Invariant:** `available` is what the server granted and we have not spent; nothing is sent that is
-not taken from it. `outstanding` is the charge of requests that have had no reply yet.
+not taken from it. `outstanding` is the charge of requests that have had no reply yet, and never more
+than `target`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class CreditLedger:
 
     def __init__(self, target: int) -> None:
         self.target = target
+        """The most that requests under way may cost together, whatever the server grants."""
         self.available = 1
         self.outstanding = 0
         self.reach = 1
@@ -49,9 +51,14 @@ class CreditLedger:
         return self.available + self.outstanding
 
     @property
+    def usable(self) -> int:
+        """Credits that may be spent now, those that are kept back included."""
+        return min(self.available, max(self.target - self.outstanding, 0))
+
+    @property
     def attainable(self) -> int:
         """The largest charge that an ordinary request can ever hope for, as things stand."""
-        return self.reach - self._kept_back(urgent=False)
+        return min(self.reach, self.target) - self._kept_back(urgent=False)
 
     def offer(self, wanted: int, *, minimum: int = 1, urgent: bool = False) -> int:
         """Return how many credits may be spent now: `wanted`, fewer where no more can come, or 0: wait.
@@ -61,19 +68,20 @@ class CreditLedger:
         there are none.
         """
         kept_back = self._kept_back(urgent)
-        room = self.available - kept_back
+        room = self.usable - kept_back
         if room >= wanted:
             return wanted
-        attainable = self.reach - kept_back
+        attainable = min(self.reach, self.target) - kept_back
         if attainable >= wanted:
             return 0
         if attainable < minimum and not self.outstanding:
-            words = f"the server granted {self.available} credits, {minimum} are needed"
+            who = "the server granted" if self.usable == self.available else "our own limit leaves"
+            words = f"{who} {self.usable} credits, {minimum} are needed"
             raise CreditShortage(words) if room > 0 else RemoteProtocolError(words)
         return room if room >= max(minimum, attainable) else 0
 
     def _kept_back(self, urgent: bool) -> int:
-        return 0 if urgent or self.reach < _KEEP_BACK_FROM else _KEPT_BACK
+        return 0 if urgent or min(self.reach, self.target) < _KEEP_BACK_FROM else _KEPT_BACK
 
     def spend(self, charge: int) -> None:
         """Take `charge` credits that `offer` allowed."""
@@ -89,5 +97,9 @@ class CreditLedger:
         self.reach = max(self.reach, self.available) if self.outstanding else self.available
 
     def to_request(self, charge: int) -> int:
-        """The CreditRequest field of a request that costs `charge`."""
-        return min(charge + min(max(self.target - self.total, 0), _ASK_AT_ONCE), 0xFFFF)
+        """The CreditRequest field of a request that costs `charge`.
+
+        What is missing to the target is asked for on top, and what is too much is given back: Samba grants
+        the charge and all that is asked for beyond one.
+        """
+        return max(1, min(charge + min(self.target - self.total, _ASK_AT_ONCE), 0xFFFF))

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Final, NamedTuple, Protocol
 
 from engine import ntstatus
+from engine.wire.dfs import DfsReferralRequest, DfsReferralRequestEx, DfsReferralResponse
 from engine.wire.fscc_control import (
     AllocatedRange,
     SetZeroDataRequest,
@@ -18,15 +19,18 @@ from engine.wire.ioctl import (
     CopyChunkRequest,
     CopyChunkResponse,
     FsctlCode,
+    NetworkInterfaceInfo,
     ResumeKeyResponse,
     SnapshotsResponse,
+    encode_network_interfaces,
 )
 
 _BLOCK: Final = 4096
+_PIPE_ROOM: Final = 65536
 
 
 class Refused(Exception):
-    """The request fails with this NTSTATUS; an IOCTL's answer has `output` all the same, if any."""
+    """The request fails with this NTSTATUS; the answer to an IOCTL or READ has `output` all the same."""
 
     def __init__(self, status: int, output: bytes | None = None) -> None:
         super().__init__(ntstatus.lookup(status).name)
@@ -47,6 +51,7 @@ class Content(Protocol):
 
     file_id: int
     data: bytearray
+    reparse: bytes
 
 
 @dataclass
@@ -65,9 +70,40 @@ class Controls:
     tells_partial_ranges: bool = True
     """Whether an answer that is too long is cut, or is nothing but an error."""
     snapshots: list[str] = field(default_factory=list)
+    referrals: dict[str, DfsReferralResponse] = field(default_factory=dict)
+    """By the name that is asked for, behind the site and a colon where a site is named."""
+    interfaces: list[NetworkInterfaceInfo] = field(default_factory=list)
+    answers_pipe: list[bytes] = field(default_factory=list)
+    """What the next transactions of a pipe are answered with."""
+    refusal: tuple[int, bytes | None] | None = None
+    """The status of every control, and its output all the same."""
+
+    def answer_tree(self, code: int, data: memoryview) -> bytes:
+        """The output of a control that needs no file; raises `Refused`."""
+        self._refuse()
+        match code:
+            case FsctlCode.DFS_GET_REFERRALS:
+                return self._referral(DfsReferralRequest.decode_untrusted(data).request_file_name)
+            case FsctlCode.DFS_GET_REFERRALS_EX:
+                asked = DfsReferralRequestEx.decode_untrusted(data)
+                return self._referral(f"{asked.site_name}:{asked.request_file_name}")
+            case FsctlCode.QUERY_NETWORK_INTERFACE_INFO:
+                return encode_network_interfaces(self.interfaces)
+            case _:
+                raise Refused(ntstatus.STATUS_NOT_SUPPORTED)
+
+    def _refuse(self) -> None:
+        if self.refusal is not None:
+            raise Refused(*self.refusal)
+
+    def _referral(self, name: str) -> bytes:
+        if name not in self.referrals:
+            raise Refused(ntstatus.STATUS_NOT_FOUND)
+        return self.referrals[name].encode()
 
     def answer(self, code: int, data: memoryview, node: Content, opened: Iterable[Content]) -> bytes:
         """The output of a control on `node`; raises `Refused`. `opened` are all files that are open."""
+        self._refuse()
         match code:
             case FsctlCode.SRV_REQUEST_RESUME_KEY:
                 return ResumeKeyResponse(node.file_id.to_bytes(24, "little")).encode()
@@ -85,8 +121,37 @@ class Controls:
                 return self._ranges(node, asked)
             case FsctlCode.SRV_ENUMERATE_SNAPSHOTS:
                 return SnapshotsResponse(self.snapshots).encode()
+            case FsctlCode.GET_REPARSE_POINT | FsctlCode.SET_REPARSE_POINT | FsctlCode.DELETE_REPARSE_POINT:
+                return self._reparse(code, bytes(data), node)
+            case FsctlCode.PIPE_TRANSCEIVE:
+                return self._transceive(bytes(data), node)
             case _:
                 raise Refused(ntstatus.STATUS_NOT_SUPPORTED)
+
+    @staticmethod
+    def _reparse(code: int, data: bytes, node: Content) -> bytes:
+        """[MS-FSA] 2.1.5.10.37 and the sections about its two sisters."""
+        if code == FsctlCode.SET_REPARSE_POINT:
+            if node.reparse and node.reparse[:4] != data[:4]:
+                raise Refused(ntstatus.STATUS_IO_REPARSE_TAG_MISMATCH)
+            node.reparse = data
+            return b""
+        if not node.reparse:
+            raise Refused(ntstatus.STATUS_NOT_A_REPARSE_POINT)
+        if code == FsctlCode.GET_REPARSE_POINT:
+            return node.reparse
+        if node.reparse[:4] != data[:4]:
+            raise Refused(ntstatus.STATUS_IO_REPARSE_TAG_MISMATCH)
+        node.reparse = b""
+        return b""
+
+    def _transceive(self, data: bytes, pipe: Content) -> bytes:
+        """What does not fit stays in the pipe, for READ ([MS-SMB2] 3.3.5.15.3)."""
+        answer = self.answers_pipe.pop(0) if self.answers_pipe else data
+        if len(answer) <= _PIPE_ROOM:
+            return answer
+        pipe.data[:] = answer[_PIPE_ROOM:]
+        raise Refused(ntstatus.STATUS_BUFFER_OVERFLOW, answer[:_PIPE_ROOM])
 
     def _copy_chunks(self, target: Content, request: CopyChunkRequest, opened: Iterable[Content]) -> bytes:
         lengths = [chunk.length for chunk in request.chunks]

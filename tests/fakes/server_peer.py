@@ -191,6 +191,7 @@ class Peer:
             view, sealed = self._unseal(frame), True
         replies: list[Reply] = []
         messages = split_compound_untrusted(view)
+        is_chain = False
         for index, message in enumerate(messages):
             header = Header.decode_untrusted(message)
             self._check_signature(header, message, sealed)
@@ -198,7 +199,9 @@ class Peer:
                 await self.server.cancelled(self, header)
                 continue
             related = bool(header.flags & HeaderFlags.RELATED_OPERATIONS)
-            if related is not (index > 0):
+            if index == 1:
+                is_chain = related
+            if related is not (index > 0 and is_chain):
                 self.books.complaints.append(f"message {index} of a compound has flags {header.flags}")
             replies.append(self._answer(header, message, sealed, related))
         if replies:
@@ -242,8 +245,8 @@ class Peer:
                 reply.body = self._dispatch(request).encode()
         except Refused as refusal:
             reply.fail(refusal.status)
-            if isinstance(request, IoctlRequest) and refusal.output is not None:
-                reply.body = _ioctl_response(request, refusal.output).encode()
+            if refusal.output is not None:
+                reply.body = _partial(request, refusal.output)
             if request.COMMAND is Command.CREATE or self.server.failure_spreads:
                 self._chain_status = refusal.status
         return reply
@@ -358,6 +361,8 @@ class Peer:
     def _ioctl(self, request: IoctlRequest) -> IoctlResponse:
         if request.ctl_code == FsctlCode.VALIDATE_NEGOTIATE_INFO:
             output = self.server.validation(memoryview(request.input))
+        elif self._current is None and request.file_id == FILE_ID_RELATED:
+            output = self.server.tree.controls.answer_tree(request.ctl_code, memoryview(request.input))
         else:
             output = self.server.tree.ioctl(
                 self._file(request.file_id), request.ctl_code, memoryview(request.input)
@@ -405,6 +410,13 @@ class Peer:
         if reply.session is not None and reply.session.signer is not None and reply.signed:
             self.server.sign(message, reply, reply.session.signer)
         return message
+
+
+def _partial(request: Request, output: bytes) -> bytes:
+    """The body of an error that is an answer all the same."""
+    if isinstance(request, IoctlRequest):
+        return _ioctl_response(request, output).encode()
+    return ReadResponse(output).encode()
 
 
 def _ioctl_response(request: IoctlRequest, output: bytes) -> IoctlResponse:

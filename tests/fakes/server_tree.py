@@ -62,6 +62,8 @@ class Node:
     write_time: int = SOME_TIME
     links: int = 1
     eas: dict[bytes, bytes] = field(default_factory=dict)
+    reparse: bytes = b""
+    is_pipe: bool = False
 
     @property
     def is_directory(self) -> bool:
@@ -187,10 +189,20 @@ class MemoryTree:
 
     def read(self, file_id: FileId, offset: int, length: int) -> bytes:
         """[MS-SMB2] 3.3.5.12."""
-        data = self.opened(file_id).node.data
+        node = self.opened(file_id).node
+        if node.is_pipe:
+            return self._read_pipe(node, length)
+        data = node.data
         if offset >= len(data) and length:
             raise Refused(ntstatus.STATUS_END_OF_FILE)
         return bytes(data[offset : offset + length])
+
+    @staticmethod
+    def _read_pipe(node: Node, length: int) -> bytes:
+        piece, node.data = bytes(node.data[:length]), node.data[length:]
+        if node.data:
+            raise Refused(ntstatus.STATUS_BUFFER_OVERFLOW, piece)
+        return piece
 
     def write(self, file_id: FileId, offset: int, data: bytes) -> int:
         """[MS-SMB2] 3.3.5.13."""

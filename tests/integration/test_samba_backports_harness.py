@@ -44,7 +44,8 @@ async def test_folder_is_opened_with_a_lease(samba_backports: SambaServer) -> No
         contexts=[asked],
     )
     async with connected(samba_backports) as share:
-        reply, _ = await share.compound(create, CloseRequest(file_id=FILE_ID_RELATED))
+        close = CloseRequest(file_id=FILE_ID_RELATED)
+        reply, _ = await share._tree.exchange(create, close, what="open the share")
     (granted,) = CreateResponse.decode_untrusted(reply.message).contexts
     assert isinstance(granted, LeaseV2)
     assert (granted.lease_key, granted.lease_state) == (asked.lease_key, asked.lease_state)

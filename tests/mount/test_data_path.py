@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from smbmount.mounttable import topmost_mount
 from tests.support.factories import MountFactory
 from tests.support.mounting import Mount
 from tests.support.samba import SambaServer
+from tests.support.tools import wait_until
 
 MIB: Final = 1 << 20
 CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
@@ -68,10 +68,7 @@ def test_streaming_both_ways_takes_little_memory(mount: Mount, share_path: Path,
     assert read == 1024 * MIB
     assert (share_path / "written").read_bytes() == block * 128
     assert memory(mount, "VmHWM") < 200
-    deadline = time.monotonic() + 6 * REST_SECONDS
-    while memory(mount, "VmRSS") >= 60:
-        assert time.monotonic() < deadline, f"still {memory(mount, 'VmRSS')} MiB"
-        time.sleep(0.5)
+    wait_until(lambda: memory(mount, "VmRSS") < 60, "the memory is given back", 6 * REST_SECONDS)
 
 
 @pytest.mark.deadline(60)

@@ -136,6 +136,14 @@ def test_unknown_share(samba: SambaServer, folder: Path) -> None:
     check(done.stderr, "//127.0.0.1/nonsense", "STATUS_BAD_NETWORK_NAME", "share")
 
 
+@pytest.mark.parametrize("folder_of_it", ["", "/folder"])
+def test_share_that_holds_no_files(samba: SambaServer, folder: Path, folder_of_it: str) -> None:
+    login = f"credentials={samba.credentials_file}"
+    done = run(f"//127.0.0.1/IPC${folder_of_it}", folder, "-o", f"port={samba.port},{login}")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (MOUNT_FAILED, "", 1)
+    check(done.stderr, r"cannot mount //127\.0\.0\.1/IPC\$", "a share of named pipes, not a share of files")
+
+
 def test_missing_folder_of_the_share(samba: SambaServer, share_path: Path, folder: Path) -> None:
     (share_path / "file").touch()
     samba.adopt(share_path)

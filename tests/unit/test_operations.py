@@ -12,13 +12,14 @@ import pytest
 import trio
 import trio.testing
 
-from engine import TransportError, ntstatus
+from engine import Buffer, TransportError, ntstatus
 from smbmount.guard import guarded
 from smbmount.operations import Operations
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.filesystem import FileSystem
 from tests.fakes.share import FakeShare
+from tests.support.substitute import substitute
 from tests.unit.vfs.support import ROOT, Listed, mounted, virtual_time
 
 CONTEXT = pyfuse3.RequestContext()
@@ -175,12 +176,12 @@ async def test_a_writer_waits_while_the_server_is_slow_but_not_when_it_is_silent
         write_at = file.write_at
         pace = trio.CapacityLimiter(1)
 
-        async def slow(offset: int, data: bytes) -> int:
+        async def slow(offset: int, data: Buffer) -> int:
             async with pace:
                 await trio.sleep(40)
             return await write_at(offset, data)
 
-        file.write_at = slow  # type: ignore[assignment, method-assign]
+        substitute(file.write_at)(slow)
         for index in range(18):
             await operations.write(info.fh, index << 20, bytes(1 << 20))
         start = trio.current_time()

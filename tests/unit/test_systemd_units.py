@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import re
 import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from smbmount.failures import ExitCode
 
 UNITS: Final = Path(__file__).resolve().parents[2] / "systemd"
 
@@ -54,6 +57,26 @@ def test_verification_finds_a_wrong_unit(rendered: Path) -> None:
 def test_service_shares_its_mount_with_the_system() -> None:
     unit = _read_unit("smbmount@.service")
     assert not set(unit["Service"]) & {option.lower() for option in _NAMESPACE_OPTIONS}
+
+
+def _seconds(span: str) -> int:
+    found = re.fullmatch(r"(\d+)(s|min)", span)
+    assert found is not None, span
+    return int(found[1]) * (60 if found[2] == "min" else 1)
+
+
+def test_a_refused_log_on_is_tried_too_seldom_to_lock_an_account() -> None:
+    """The limit on starts has to span all of them, however long each takes."""
+    unit = _read_unit("smbmount@.service")
+    starts, interval = int(unit["Unit"]["StartLimitBurst"]), _seconds(unit["Unit"]["StartLimitIntervalSec"])
+    pause, longest = (_seconds(unit["Service"][name]) for name in ("RestartSec", "TimeoutStartSec"))
+    stopping = _seconds(unit["Service"]["TimeoutStopSec"])
+    assert unit["Service"]["RestartPreventExitStatus"] == str(int(ExitCode.USAGE))
+    assert starts <= 3
+    assert pause >= 30
+    assert interval > starts * (pause + longest + stopping)
+    on_demand = _read_unit("mnt-share.mount")["Unit"]
+    assert int(on_demand["StartLimitBurst"]) <= 3
 
 
 def test_example_sets_every_variable_of_the_service() -> None:

@@ -211,10 +211,21 @@ def test_a_share_that_demands_encryption_gets_it() -> None:
     trio.run(main)
 
 
-def test_a_printer_is_no_folder() -> None:
+def test_a_share_of_a_type_that_there_is_not() -> None:
     server = FakeServer()
-    server.share_type = ShareType.PRINT
-    refused(server, engine.RemoteProtocolError, "is a printer")
+    server.share_type = 4
+    refused(server, engine.RemoteProtocolError, "of an unknown type, 4")
+
+
+@pytest.mark.parametrize("kind", list(ShareType))
+def test_a_share_says_what_it_is_of(kind: ShareType) -> None:
+    async def main() -> None:
+        server = FakeServer()
+        server.share_type = kind
+        async with connected(server) as share:
+            assert share.description.share_type is kind
+
+    trio.run(main)
 
 
 def test_a_share_that_does_not_exist() -> None:

@@ -32,6 +32,20 @@ def test_a_share_is_named_like_this(text: str, unc: Unc) -> None:
 
 
 @pytest.mark.parametrize(
+    ("credentials", "what"),
+    [
+        (("a\udcff", "p", "d"), "user name"),
+        (("a", "canary\ud800", "d"), "password"),
+        (("a", "p", "\udfff"), "domain"),
+    ],
+)
+def test_an_account_has_to_be_unicode(credentials: tuple[str, str, str], what: str) -> None:
+    with pytest.raises(ValueError, match=f"the {what} has lone surrogates") as caught:
+        engine.Credentials(*credentials)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("", "is no share"),

@@ -25,6 +25,7 @@ from engine.wire.notify import LeaseBreakAcknowledgement, LeaseBreakNotification
 from engine.wire.primitives import FileId
 from tests.fakes.server_behaviours import AnswersWith
 from tests.fakes.server_leases import GrantsLeases
+from tests.fakes.server_peer import Peer, Reply
 from tests.unit.client.support import connected, settled
 from tests.unit.client.test_cancellation import finishes
 
@@ -73,6 +74,16 @@ class Held:
         await self.server.send_break(notification)
         while self.share.statistics().bytes_received == before:
             await wait_all_tasks_blocked()
+
+
+class HangsUpAtLogOff(GrantsLeases):
+    """Ends the connection instead of answering LOGOFF."""
+
+    async def respond(self, peer: Peer, replies: list[Reply]) -> None:
+        if replies[0].command is Command.LOGOFF:
+            self.hang_up()
+        else:
+            await super().respond(peer, replies)
 
 
 @asynccontextmanager
@@ -487,6 +498,20 @@ def test_disconnecting_in_good_order_tells_nobody() -> None:
             await held.open()
         assert held.owner.told == []
         assert held.lease.state == 0
+
+    trio.run(main)
+
+
+def test_a_server_that_hangs_up_after_the_log_off_is_no_loss() -> None:
+    """The owners of leases are gone by then, and could not do anything about it."""
+
+    async def main() -> None:
+        server, owner = HangsUpAtLogOff(), Owner()
+        server.tree.add_file("a")
+        async with connected(server) as share:
+            await share.open("a", lease=share.lease(owner.on_break))
+        assert server.received[-1] is Command.LOGOFF
+        assert owner.told == []
 
     trio.run(main)
 

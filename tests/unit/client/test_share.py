@@ -13,9 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 import engine
 from engine import ntstatus
 from engine.wire.constants import Command, FileAttributes
-from engine.wire.create import CloseRequest, CloseResponse, CreateRequest
+from engine.wire.create import CloseResponse
 from engine.wire.io import ReadResponse, WriteResponse
-from engine.wire.primitives import FILE_ID_RELATED
 from tests.fakes.server import FakeServer
 from tests.fakes.server_behaviours import AnswersWith, GrantsFewCredits, KeepsWaiting
 from tests.fakes.server_controls import CopyLimits
@@ -416,17 +415,6 @@ def test_a_close_that_tells_nothing_leaves_what_was_asked_before_it() -> None:
 
     async def test(share: engine.Share) -> None:
         assert (await share.write_file("a", b"abc")).size == 3
-
-    run(server, test)
-
-
-def test_a_compound_of_ones_own() -> None:
-    server = FakeServer()
-
-    async def test(share: engine.Share) -> None:
-        create = CreateRequest(desired_access=engine.Access.READ_ATTRIBUTES, name="")
-        replies = await share.compound(create, CloseRequest(FILE_ID_RELATED))
-        assert [reply.header.command for reply in replies] == [Command.CREATE, Command.CLOSE]
 
     run(server, test)
 

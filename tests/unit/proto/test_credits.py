@@ -91,6 +91,29 @@ def test_what_is_asked_for_is_the_charge_and_what_is_missing() -> None:
     assert ledger(1, target=1 << 20).to_request(0xFFFF) == 0xFFFF
 
 
+def test_what_was_granted_beyond_the_target_is_given_back_and_not_used() -> None:
+    books = ledger(20, target=8)
+    assert books.to_request(16) == 4
+    assert books.to_request(1) == 1
+    assert (books.attainable, books.usable) == (6, 8)
+    assert books.offer(16) == 6
+    books.spend(6)
+    assert books.offer(1) == 0
+    assert books.offer(2, urgent=True) == 2
+    books.spend(2)
+    assert books.usable == books.offer(1, urgent=True) == 0
+    books.bank(1, 8)
+    assert books.offer(6) == 6
+
+
+@pytest.mark.parametrize("target", [1, 2, 7])
+def test_of_a_low_target_none_are_kept_back(target: int) -> None:
+    books = ledger(20, target=target)
+    assert books.offer(20) == target
+    with pytest.raises(CreditShortage, match=f"our own limit leaves {target} credits, 20 are needed"):
+        books.offer(20, minimum=20)
+
+
 class _Server:
     """Grants what it likes; knows what was granted and what is still unanswered."""
 
@@ -102,8 +125,8 @@ class _Server:
 
     def request(self, wanted: int, minimum: int, urgent: bool) -> bool:
         """Try to send; False if nothing will ever come."""
-        kept_back = 2 if not urgent and self.books.reach >= 8 else 0
-        before = self.books.available
+        kept_back = 2 if not urgent and min(self.books.reach, self.books.target) >= 8 else 0
+        before = self.books.usable
         try:
             offered = self.books.offer(wanted, minimum=minimum, urgent=urgent)
         except (CreditShortage, RemoteProtocolError):
@@ -129,7 +152,7 @@ class _Server:
     def check(self) -> None:
         """The invariants."""
         assert self.books.available == self.granted - self.spent >= 0
-        assert self.books.outstanding == sum(self.unanswered)
+        assert self.books.outstanding == sum(self.unanswered) <= self.books.target
         assert self.books.total == self.books.available + self.books.outstanding
 
 
@@ -137,7 +160,7 @@ _REQUESTS = st.tuples(st.integers(1, 40), st.integers(1, 40), st.booleans())
 _ANSWERS = st.tuples(st.integers(0, 1000), st.integers(0, 60))
 
 
-@given(st.integers(1, 8192), st.lists(st.one_of(_REQUESTS, _ANSWERS), max_size=60))
+@given(st.integers(1, 64) | st.integers(1, 8192), st.lists(st.one_of(_REQUESTS, _ANSWERS), max_size=60))
 def test_never_more_is_spent_than_granted_and_nobody_waits_in_vain(
     target: int, steps: list[tuple[int, int, bool] | tuple[int, int]]
 ) -> None:
@@ -150,7 +173,7 @@ def test_never_more_is_spent_than_granted_and_nobody_waits_in_vain(
         elif server.unanswered:
             server.answer(*step)
         server.check()
-        assert 0 <= server.books.to_request(1) <= 0xFFFF
+        assert 1 <= server.books.to_request(1) <= 0xFFFF
 
 
 @given(st.integers(1, 64), st.lists(st.integers(1, 32), min_size=1, max_size=20))

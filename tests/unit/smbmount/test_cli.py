@@ -98,6 +98,52 @@ def test_no_password_and_no_terminal(folder: Path) -> None:
     check(run("//srv/share", str(folder), "-o", "user=me"), ExitCode.USAGE, "no password for 'me'")
 
 
+def test_the_end_of_input_at_the_prompt_is_one_line(folder: Path) -> None:
+    """Ctrl-D on a terminal of the command's own."""
+    ours, its = os.openpty()
+    try:
+        with subprocess.Popen(
+            ["setsid", "--ctty", "--wait", sys.executable, "-m", "smbmount", "//srv/share", folder],
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "USER": "me"},
+            stdin=its,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            asked = b""
+            while b"Password of me: " not in asked:
+                asked += os.read(ours, 100)
+            os.write(ours, b"\x04")
+            output, errors = process.communicate(timeout=60)
+    finally:
+        os.close(its)
+        os.close(ours)
+    done = subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+    check(done, ExitCode.USAGE, "no password was given for 'me'", "credentials=FILE")
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "what"),
+    [
+        (b"user=canary\xff,password=p", {}, "option 'user' is not UTF-8"),
+        (b"user=me,password=canary\xff", {}, "option 'password' is not UTF-8"),
+        (b"user=me,password=p,domain=\xff", {}, "option 'domain' is not UTF-8"),
+        (b"user=me", {b"PASSWD": b"canary\xff"}, "the password is not UTF-8"),
+        (b"ro", {b"USER": b"\xff%canary"}, "the user name is not UTF-8"),
+    ],
+)
+def test_an_account_that_is_not_utf8_is_our_users_mistake(
+    folder: Path, option: bytes, environ: Mapping[bytes, bytes], what: str
+) -> None:
+    done = run(
+        *("//127.0.0.1:1/share", str(folder), "-o", os.fsdecode(option)),
+        environ={os.fsdecode(name): os.fsdecode(value) for name, value in environ.items()},
+    )
+    assert done.stderr.count("UTF-8") == 2
+    check(done, ExitCode.USAGE)
+    assert what in done.stderr.replace("': ", "' ")
+
+
 @pytest.mark.parametrize("flags", [[], ["-f"]])
 def test_an_unknown_host(folder: Path, credentials: Path, flags: list[str]) -> None:
     done = run("//no-such-host.invalid/share", str(folder), "-o", f"credentials={credentials}", *flags)

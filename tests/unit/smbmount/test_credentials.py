@@ -21,7 +21,7 @@ from smbmount.credentials import (
     resolve_login,
     split_domain,
 )
-from smbmount.failures import CredentialsError, ExitCode
+from smbmount.failures import CredentialsError, ExitCode, MountFailure
 from smbmount.options import parse_options
 from smbmount.secret import Secret
 
@@ -177,6 +177,47 @@ def test_without_a_terminal_a_missing_password_is_an_error() -> None:
     with pytest.raises(CredentialsError, match="no password for 'me', and no terminal") as caught:
         resolve("")
     assert caught.value.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("error", "phrase"),
+    [
+        (EOFError(), "no password was given for 'me': type it at the prompt, or use credentials=FILE"),
+        (UnicodeDecodeError("utf-8", b"canary\xff", 6, 7, "no"), "the password is not UTF-8"),
+    ],
+)
+def test_a_prompt_that_brings_no_password_is_a_sentence(error: Exception, phrase: str) -> None:
+    def ask(prompt: str) -> str:
+        raise error
+
+    with pytest.raises(CredentialsError, match=phrase) as caught:
+        resolve_login(parse_options(""), {}, ask, "me")
+    assert caught.value.code is ExitCode.USAGE
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "answer", "what"),
+    [
+        ("user=m\udcff,password=p", {}, None, "option 'user' is not UTF-8"),
+        ("username=me%canary\udcff", {}, None, "option 'username' is not UTF-8"),
+        ("user=me,password=canary\udcff", {}, None, "option 'password' is not UTF-8"),
+        ("user=me,password=p,dom=D\udcff", {}, None, "option 'dom' is not UTF-8"),
+        ("", {"USER": "m\udcff%canary"}, None, "the user name is not UTF-8"),
+        ("", {"USER": "D\udcff/me%canary"}, None, "the domain is not UTF-8"),
+        ("", {"USER": "me%canary\udcff"}, None, "the password is not UTF-8"),
+        ("", {"PASSWD": "canary\udcff"}, None, "the password is not UTF-8"),
+        ("user=me", {}, "canary\udcff", "the password is not UTF-8"),
+    ],
+)
+def test_an_account_that_is_not_utf8_is_refused_as_usage(
+    text: str, environ: Mapping[str, str], answer: str | None, what: str
+) -> None:
+    with pytest.raises(MountFailure) as caught:
+        resolve(text, environ, answer)
+    assert what in str(caught.value).replace("': ", "' ")
+    assert caught.value.code is ExitCode.USAGE
+    assert "canary" not in str(caught.value)
 
 
 def test_guest_and_anonymous_need_nothing() -> None:

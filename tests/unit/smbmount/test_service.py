@@ -23,6 +23,7 @@ from engine import (
     Dialect,
     RemoteProtocolError,
     Share,
+    ShareType,
     SmbError,
     TransportError,
     Unc,
@@ -37,6 +38,7 @@ from smbmount.secret import Secret
 from smbmount.service import FLUSH_SECONDS, Backend, Service, describe
 from smbmount.vfs.config import FileSystemConfig
 from tests.support.logcheck import ExpectedWarnings
+from tests.support.substitute import substitute
 
 NOT_FOUND = 0xC0000034
 BAD_NETWORK_NAME = 0xC00000CC
@@ -302,7 +304,7 @@ def test_a_signal_while_it_unwinds_already_changes_nothing() -> None:
         await trio.testing.wait_all_tasks_blocked()
         flushed.set()
 
-    world.shutdown = shutdown  # type: ignore[method-assign]
+    substitute(world.shutdown)(shutdown)
     assert serve(world, meanwhile=unmount_and_signal) is None
     assert world.events == [*WHOLE_LIFE, "flushing", "logged off", "unmounted"]
 
@@ -314,6 +316,18 @@ def test_a_signal_before_the_mount_interrupts_it() -> None:
     assert failure.code is ExitCode.INTERRUPTED
     assert "//srv/share is not mounted" in str(failure)
     assert "mounted" not in world.events
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(ShareType.PIPE, "a share of named pipes"), (ShareType.PRINT, "a printer")]
+)
+def test_a_share_without_files_is_not_mounted(kind: ShareType, words: str) -> None:
+    world = World(description=dataclasses.replace(DESCRIPTION, share_type=kind))
+    failure = serve(world)
+    assert failure is not None
+    assert failure.code is ExitCode.MOUNT_FAILED
+    assert f"it is {words}, not a share of files" in str(failure)
+    assert world.events == ["connected //srv/share", "logged off", "unmounted"]
 
 
 @pytest.mark.parametrize(
@@ -367,7 +381,7 @@ def test_a_server_silent_after_the_log_on_is_given_up_in_time() -> None:
         await trio.sleep_forever()
         raise AssertionError
 
-    world.stat = silent  # type: ignore[method-assign]
+    substitute(world.stat)(silent)
     failure = serve(world, make_plan("timeout=7", "//srv/share/a"))
     assert failure is not None
     assert "did not answer within 7 s" in str(failure)

@@ -15,6 +15,7 @@ from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
 from smbmount.vfs.idle import MAX_IDLE
 from tests.fakes.share import FakeFile, FakeShare
+from tests.support.substitute import substitute
 from tests.unit.vfs.support import ROOT, FakeKernel, create, lookup, mounted, open_file, refused, virtual_time
 
 READ, HANDLE, WRITE = (
@@ -483,7 +484,7 @@ async def test_what_was_fetched_ahead_is_not_kept_if_it_was_written_meanwhile() 
             await go_on.wait()
             return file
 
-        share.open = slow_open  # type: ignore[method-assign]
+        put_back = substitute(share.open)(slow_open)
         kept: list[bool] = []
 
         async def fetch() -> None:
@@ -491,7 +492,7 @@ async def test_what_was_fetched_ahead_is_not_kept_if_it_was_written_meanwhile() 
 
         nursery.start_soon(fetch)
         await opened.wait()
-        share.open = plain_open  # type: ignore[method-assign]
+        put_back()
         handle = (await fs.files.open(number, os.O_WRONLY)).number
         await fs.files.write(handle, 0, b"DATA")
         await fs.files.flush(handle)

@@ -12,6 +12,7 @@ import trio
 from engine import AccessDenied, FileAttributes, Lease, ntstatus
 from smbmount.vfs.renames import RENAME_NOREPLACE
 from tests.fakes.share import FakeShare
+from tests.support.substitute import substitute
 from tests.unit.vfs.support import (
     ROOT,
     create,
@@ -135,7 +136,7 @@ async def test_the_old_file_comes_back_if_the_call_is_cancelled() -> None:
                 await trio.sleep_forever()
             await rename(source, target, replace=replace, **others)
 
-        share.rename = stuck  # type: ignore[method-assign]
+        substitute(share.rename)(stuck)
         with trio.move_on_after(5) as scope:
             await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
         assert scope.cancelled_caught
@@ -157,7 +158,7 @@ async def test_the_name_is_never_missing_here_while_its_file_is_replaced() -> No
             await trio.sleep(1)
             await rename(source, target, replace=replace, **others)
 
-        share.rename = slow  # type: ignore[method-assign]
+        substitute(share.rename)(slow)
         looked_up: list[int] = []
 
         async def look() -> None:
@@ -354,7 +355,7 @@ async def test_the_old_file_comes_back_if_the_call_is_cancelled_while_it_is_move
             if source == "b":
                 await trio.sleep_forever()
 
-        share.rename = late  # type: ignore[method-assign]
+        substitute(share.rename)(late)
         with trio.move_on_after(5) as scope:
             await fs.renames.rename(ROOT, b"a", ROOT, b"b", 0)
         assert scope.cancelled_caught

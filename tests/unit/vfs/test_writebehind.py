@@ -25,6 +25,7 @@ from smbmount.vfs.writebehind import (
 from smbmount.vfs.writewindow import FIRST_WINDOW, MAX_WINDOW
 from tests.fakes.link import LinkedFile
 from tests.fakes.share import FakeFile, FakeShare
+from tests.support.substitute import substitute
 from tests.unit.vfs.support import virtual_time
 
 KIB = 1024
@@ -288,7 +289,7 @@ async def test_waiting_for_a_slow_server_postpones_the_deadline() -> None:
                 await trio.sleep(8)
                 return 0
 
-            b.writer.file.write_at = slow_write  # type: ignore[method-assign]
+            substitute(b.writer.file.write_at)(slow_write)
             for index in range(1, 17):
                 await b.write(index % 2, bytes(MIB))
             await b.writes.drain()
