@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,6 +12,7 @@ from engine.client import payload
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
 from engine.client.leases import Lease
 from engine.client.stat import FileStat, stat_at_close, stat_from_all
+from engine.client.telling import Telling
 from engine.client.tree import Tree
 from engine.errors import RemoteProtocolError
 from engine.proto.inflight import Reply
@@ -70,6 +72,7 @@ class File:
         file_id: FileId,
         stat: FileStat,
         access: Access,
+        telling: Telling,
         *,
         existed: bool,
         max_read: int,
@@ -91,6 +94,7 @@ class File:
         and where the server gives fewer. None if nothing was read. A view into the buffer that it was
         received in, which it keeps from being used again: set it to None when it is done with."""
         self._tree = tree
+        self._telling = telling
         self._max_read = max_read
         self._max_write = max_write
         self._closed = False
@@ -135,11 +139,27 @@ class File:
         """Close the handle and return the attributes that the file then has, in one round trip."""
         self._closed = True
         query, closed = await self._tree.exchange(
-            query_all(self.file_id),
-            CloseRequest(file_id=self.file_id, flags=CloseFlags.POSTQUERY_ATTRIB),
-            what=f"close {self.path}",
+            query_all(self.file_id), self._close_telling(), what=f"close {self.path}"
         )
-        return stat_at_close(_decode_all(query.message), CloseResponse.decode_untrusted(closed.message))
+        stat = _decode_all(query.message)
+        return stat_at_close(stat, CloseResponse.decode_untrusted(closed.message)) or stat
+
+    async def close_and_tell(self) -> FileStat | None:
+        """As `close_and_stat`, but without its QUERY_INFO, and so without the details of `FileStat`.
+
+        None if the server told nothing, which happens once: then it is asked again.
+        """
+        if not self._telling.at_close:
+            return await self.close_and_stat()
+        self._closed = True
+        (closed,) = await self._tree.exchange(self._close_telling(), what=f"close {self.path}")
+        without_details = replace(self.stat, number_of_links=0, ea_size=None)
+        told = stat_at_close(without_details, CloseResponse.decode_untrusted(closed.message))
+        self._telling.at_close = told is not None
+        return told
+
+    def _close_telling(self) -> CloseRequest:
+        return CloseRequest(file_id=self.file_id, flags=CloseFlags.POSTQUERY_ATTRIB)
 
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""
@@ -263,5 +283,3 @@ class File:
 def _decode_all(message: memoryview) -> FileStat:
     response = QueryInfoResponse.decode_untrusted(message)
     return stat_from_all(FileAllInformation.decode_untrusted(memoryview(response.buffer)))
-
-

@@ -32,6 +32,7 @@ from engine.client.stat import (
     stat_from_all,
     stat_from_create,
 )
+from engine.client.telling import Telling
 from engine.client.tree import Tree
 from engine.errors import InvalidParameter, NotFound, RemoteProtocolError, SmbError, error_from_status
 from engine.proto.inflight import Reply, Request
@@ -53,7 +54,7 @@ from engine.wire.constants import (
     ShareAccess,
 )
 from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
-from engine.wire.create_contexts import CreateContext, QueryOnDiskIdRequest, QueryOnDiskIdResponse
+from engine.wire.create_contexts import CreateContext
 from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_set import (
     FileDispositionInformation,
@@ -121,6 +122,7 @@ class Share:
         """Bytes that one WRITE may carry."""
         self.supports_file_ids = True
         self._tree = tree
+        self._telling = Telling()
         negotiated = tree.connection.negotiated
         assert negotiated is not None
         self._negotiated = negotiated
@@ -201,9 +203,12 @@ class Share:
         share_access: ShareAccess = SHARE_ALL,
         lease: Lease | None = None,
         read: int = 0,
+        details: bool = True,
     ) -> File:
         """Open or create a file and learn its attributes (one round trip).
 
+        Without `details` the number of links and the size of the extended attributes may be left out, which
+        spares the server a request; so may be, once for each volume of the share, the saving itself.
         Asks for all caching rights under `lease`; what there is afterwards is `lease.state`. With `read`
         that many bytes from the file's beginning come along as `initial_data`, where the credits allow
         it; that they do not come is no error.
@@ -217,16 +222,25 @@ class Share:
                 create_disposition=disposition,
                 create_options=options,
                 name=path,
-                contexts=claim.contexts,
+                contexts=(*claim.contexts, *self._telling.contexts),
             )
-            requests: list[Request] = [create, _QUERY_ALL]
+            requests: list[Request] = [create]
+            if details or not self._telling.has_ids:
+                requests.append(_QUERY_ALL)
+            required = len(requests)
             length = min(read, self.max_read)
             if length > 0:
                 reading = ReadRequest(length=length, offset=0, file_id=FILE_ID_RELATED)
                 if self._tree.connection.fits([*requests, reading]):
                     requests.append(reading)
-            replies = await self._tree.exchange(*requests, what=f"open {path}", required=2)
-            return self._opened(path, access, claim, lease, replies, length)
+            replies = await self._tree.exchange(*requests, what=f"open {path}", required=required)
+            response = CreateResponse.decode_untrusted(replies[0].message)
+            file = self._opened(
+                path, access, claim, lease, response, replies[1:required], replies[required:], length
+            )
+        if required == 1 and self._telling.file_id(response) is None:
+            await self._ask_opened(file, response)
+        return file
 
     def _opened(
         self,
@@ -234,14 +248,19 @@ class Share:
         access: Access,
         claim: Claim,
         lease: Lease | None,
-        replies: Sequence[Reply],
+        response: CreateResponse,
+        queried: Sequence[Reply],
+        read: Sequence[Reply],
         length: int,
     ) -> File:
-        response = CreateResponse.decode_untrusted(replies[0].message)
         try:
             is_leased = claim.settle(response)
-            stat = _decode_all(replies[1])
-            initial_data = _decode_initial(replies[2], length) if len(replies) > 2 else None
+            if queried:
+                stat = _decode_all(queried[0])
+                self._telling.compare(response, stat)
+            else:
+                stat = stat_from_create(response, self._telling.file_id(response) or 0)
+            initial_data = _decode_initial(read[0], length) if read else None
         except RemoteProtocolError:
             self._tree.connection.close_later(response.file_id, self._tree.batch)
             raise
@@ -251,6 +270,7 @@ class Share:
             response.file_id,
             stat,
             access,
+            self._telling,
             existed=response.create_action != CreateAction.CREATED,
             max_read=self.max_read,
             max_write=self.max_write,
@@ -258,11 +278,36 @@ class Share:
             initial_data=initial_data,
         )
 
-    async def stat(self, path: str) -> FileStat:
-        """The attributes of a file or folder (one round trip)."""
-        create = CreateRequest(desired_access=_ATTRIBUTES, name=path)
-        _, queried, _ = await self._tree.exchange(create, _QUERY_ALL, _CLOSE, what=f"stat {path}")
-        return _decode_all(queried)
+    async def _ask_opened(self, file: File, response: CreateResponse) -> None:
+        """The CREATE did not tell which file it is, or for the first time on this volume."""
+        try:
+            file.stat = await file.query()
+        except BaseException:
+            file.close_later()
+            raise
+        self._telling.compare(response, file.stat)
+
+    async def stat(self, path: str, *, details: bool = True) -> FileStat:
+        """The attributes of a file or folder (one round trip); `details` as for `open`."""
+        has_ids = self._telling.has_ids
+        contexts = self._telling.contexts if not has_ids or not details else ()
+        create = CreateRequest(desired_access=_ATTRIBUTES, name=path, contexts=contexts)
+        if has_ids and not details:
+            created, _ = await self._tree.exchange(create, _CLOSE, what=f"stat {path}")
+            response = CreateResponse.decode_untrusted(created.message)
+            file_id = self._telling.file_id(response)
+            if file_id is not None:
+                return stat_from_create(response, file_id)
+            create = dataclasses.replace(create, contexts=self._telling.contexts)
+        return await self._create_and_ask(create, f"stat {path}")
+
+    async def _create_and_ask(self, create: CreateRequest, what: str) -> FileStat:
+        """Open or make something for a moment only, and ask for its attributes."""
+        created, queried, _ = await self._tree.exchange(create, _QUERY_ALL, _CLOSE, what=what)
+        stat = _decode_all(queried)
+        if create.contexts:
+            self._telling.compare(CreateResponse.decode_untrusted(created.message), stat)
+        return stat
 
     def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:
         """List a folder in batches, without "." and ".."; wrap it in `contextlib.aclosing`."""
@@ -276,10 +321,15 @@ class Share:
             create_disposition=Disposition.CREATE,
             create_options=CreateOptions.DIRECTORY_FILE,
             name=path,
-            contexts=(QueryOnDiskIdRequest(),),
+            contexts=self._telling.contexts,
         )
-        created, _ = await self._tree.exchange(create, _CLOSE, what=f"make the folder {path}")
-        return _stat_of_created(created)
+        what = f"make the folder {path}"
+        if not self._telling.has_ids:
+            return await self._create_and_ask(create, what)
+        created, _ = await self._tree.exchange(create, _CLOSE, what=what)
+        response = CreateResponse.decode_untrusted(created.message)
+        file_id = self._telling.file_id(response)
+        return await self.stat(path) if file_id is None else stat_from_create(response, file_id)
 
     async def unlink(
         self,
@@ -437,18 +487,28 @@ class Share:
             create_disposition=disposition,
             create_options=CreateOptions.NON_DIRECTORY_FILE,
             name=path,
-            contexts=contexts,
+            contexts=(*contexts, *self._telling.contexts),
         )
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
-        _, written, queried, closed = await self._tree.exchange(
-            create, write, _QUERY_ALL, _CLOSE_TELLING, what=f"write {path}"
-        )
-        count = WriteResponse.decode_untrusted(written.message).count
+        # A new file has no details to ask for.
+        asks = disposition is not Disposition.CREATE or not self._telling.has_ids
+        queries: Sequence[Request] = [_QUERY_ALL] if asks else []
+        requests: list[Request] = [create, write, *queries, _CLOSE_TELLING]
+        replies = await self._tree.exchange(*requests, what=f"write {path}")
+        count = WriteResponse.decode_untrusted(replies[1].message).count
         if count > len(data):
             raise RemoteProtocolError(f"the server says it took {count} of the {len(data)} bytes of {path}")
         if count < len(data):
             return await self._write_in_parts(path, data, Disposition.OPEN, count, lease)
-        return stat_at_close(_decode_all(queried), CloseResponse.decode_untrusted(closed.message))
+        response = CreateResponse.decode_untrusted(replies[0].message)
+        closed = CloseResponse.decode_untrusted(replies[-1].message)
+        if asks:
+            stat = _decode_all(replies[2])
+            self._telling.compare(response, stat)
+            return stat_at_close(stat, closed) or stat
+        file_id = self._telling.file_id(response)
+        told = stat_at_close(stat_from_create(response, file_id or 0), closed)
+        return await self.stat(path) if file_id is None or told is None else told
 
     async def _write_in_parts(
         self, path: str, data: Buffer, disposition: Disposition, done: int, lease: Lease | None
@@ -570,9 +630,3 @@ def _decode_initial(reply: Reply, length: int) -> memoryview | None:
     if len(data) > length:
         raise RemoteProtocolError(f"the server sent {len(data)} bytes where {length} were asked for")
     return memoryview(data)
-
-
-def _stat_of_created(reply: Reply) -> FileStat:
-    response = CreateResponse.decode_untrusted(reply.message)
-    ids = [context for context in response.contexts if isinstance(context, QueryOnDiskIdResponse)]
-    return stat_from_create(response, ids[0].disk_file_id if ids else 0)

@@ -150,6 +150,7 @@ class Core:
         if outdated is not None:
             self.inodes.remove(outdated)
         answer.stat.number_of_links = answer.stat.number_of_links or 1
+        answer.stat.ea_size = answer.stat.ea_size or 0
         return self.adopt(parent, name, smb_name, answer)
 
     async def classify(self, path: str, stat: FileStat) -> tuple[int, bytes | None]:

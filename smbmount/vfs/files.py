@@ -17,7 +17,7 @@ from smbmount.vfs.core import Answer, Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
 from smbmount.vfs.inodes import Inode
-from smbmount.vfs.opening import Opening, truncate_opened
+from smbmount.vfs.opening import Opening, stat_opened, truncate_opened
 from smbmount.vfs.readahead import ReadAhead
 from smbmount.vfs.remote import RemoteFile
 from smbmount.vfs.writebehind import WriteBehind
@@ -99,12 +99,16 @@ class Files:
                 options=CreateOptions.NON_DIRECTORY_FILE,
                 attributes=attributes_for_new(mode),
                 lease=lease,
+                details=False,
             )
             if file.existed and flags & os.O_TRUNC:
                 await truncate_opened(file)
                 asked = core.inodes.tick
+            if file.existed:
+                # Another client has made it since it was looked up.
+                stat = await stat_opened(file)
         if file.existed:
-            dentry = core.adopt(parent, name, smb_name, Answer(file.stat, FILE, None, asked, asked_at))
+            dentry = core.adopt(parent, name, smb_name, Answer(stat, FILE, None, asked, asked_at))
         else:
             answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)
             dentry = core.adopt_new(parent, name, smb_name, answer)
@@ -169,7 +173,7 @@ class Files:
         """Up to `length` bytes at `offset`; fewer only at the end of the file."""
         handle = self._core.files[number]
         inode = handle.inode
-        if handle.content is not None and inode.validity(self._core.now()):
+        if handle.content is not None and inode.content_validity(self._core.now()):
             return handle.content[offset : offset + length]
         writes, end = inode.writes, offset + length
         if writes is not None and inode.is_dirty and end > min(inode.clean_size, writes.lowest_offset()):
@@ -338,8 +342,14 @@ class Files:
         asked, asked_at = core.inodes.tick, core.now()
         try:
             with trio.move_on_after(_CLOSE_SECONDS):
-                stat = await handle.file.close_and_stat()
-                inode.update(stat, asked, asked_at + core.time_to_live(FILE))
+                if inode.knows_details(asked_at):
+                    stat = await handle.file.close_and_tell()
+                else:
+                    stat = await handle.file.close_and_stat()
+                if stat is None:
+                    inode.expire()
+                else:
+                    inode.update(stat, asked, asked_at + core.time_to_live(FILE))
         except SmbError as exc:
             log.debug("%r may not be closed: %s", inode, exc)
         except Exception:

@@ -13,6 +13,7 @@ module for that reason.
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -59,6 +60,9 @@ class Inode:
     The attributes hold until `vouched_until` if the term is still `vouched_term`; what the kernel has cached
     of the content holds while it is `pages_term`. `pages` is the version of the content when the kernel
     last began to cache it.
+
+    `details_until` limits this for the number of links and the size of the extended attributes: an open or a
+    close may tell all but these, which are then as old as they were.
     """
 
     __slots__ = (
@@ -66,6 +70,7 @@ class Inode:
         "children",
         "clean_size",
         "closing",
+        "details_until",
         "directory_handles",
         "file_id",
         "fresh_until",
@@ -97,6 +102,7 @@ class Inode:
         self.file_id = file_id
         self.stat = stat
         self.fresh_until = 0.0
+        self.details_until = math.inf
         self.clean_size = stat.size
         self.closing: tuple[trio.Event, ...] = ()
         self.changed = 0
@@ -148,6 +154,10 @@ class Inode:
 
     def validity(self, now: float) -> float:
         """The seconds for which the attributes may still be used."""
+        return min(self.content_validity(now), max(0.0, self.details_until - now))
+
+    def content_validity(self, now: float) -> float:
+        """The same for all but the details: for the content, its size and its times."""
         if self.stale or self.is_dirty:
             return 0.0
         return max(0.0, self._known_until() - now)
@@ -155,6 +165,10 @@ class Inode:
     def is_fresh(self, now: float) -> bool:
         """Whether what others may have changed is known; our own writes may have moved the times since."""
         return self._known_until() > now
+
+    def knows_details(self, now: float) -> bool:
+        """Whether the details need not be asked for; no lease says when another client changes these."""
+        return min(self.fresh_until, self.details_until) > now
 
     def _known_until(self) -> float:
         if self.vouched_term and self.vouched_term == self.vouching:
@@ -184,6 +198,11 @@ class Inode:
         """Take the server's answer to a question asked at the table's tick `asked`."""
         if asked < self.changed:
             return
+        if stat.ea_size is None:
+            self.details_until = min(self.details_until, self.fresh_until)
+            stat.ea_size = self.stat.ea_size
+        else:
+            self.details_until = math.inf
         if not stat.number_of_links:
             stat.number_of_links = self.stat.number_of_links
         if self.is_dirty:
@@ -206,6 +225,7 @@ class Inode:
         self._take(stat)
         self.clean_size = stat.size
         self.fresh_until = fresh_until
+        self.details_until = math.inf
 
     def _take(self, stat: FileStat) -> None:
         if self.content_version != _content_version(stat):

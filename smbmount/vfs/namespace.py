@@ -165,6 +165,7 @@ class Namespace:
                 disposition=Disposition.CREATE,
                 options=CreateOptions.NON_DIRECTORY_FILE,
                 attributes=attributes_for_new(mode),
+                details=False,
             )
         file.close_later()
         answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at)

@@ -9,7 +9,16 @@ import errno
 import logging
 from typing import Final
 
-from engine import Access, AccessDenied, CreateOptions, Disposition, FileAttributes, InvalidParameter, Lease
+from engine import (
+    Access,
+    AccessDenied,
+    CreateOptions,
+    Disposition,
+    FileAttributes,
+    FileStat,
+    InvalidParameter,
+    Lease,
+)
 from smbmount.vfs.attributes import FILE, has_no_eas
 from smbmount.vfs.core import Core
 from smbmount.vfs.errors import ABSENT, PosixError
@@ -51,7 +60,8 @@ class Opening:
         core = self._core
         asked, asked_at, term = core.inodes.tick, core.now(), inode.vouching
         try:
-            stat = await core.share.stat(core.inodes.path(inode))
+            details = not inode.knows_details(asked_at)
+            stat = await core.share.stat(core.inodes.path(inode), details=details)
         except ABSENT:
             self._forget_newest_name(inode)
             raise PosixError(errno.ESTALE) from None
@@ -115,16 +125,19 @@ class Opening:
 
     async def _open_remote(self, inode: Inode, access: Access, truncate: bool) -> RemoteFile:
         core = self._core
-        lease = core.leases.of(inode)
+        lease, details = core.leases.of(inode), not inode.knows_details(core.now())
         try:
             path = core.inodes.path(inode)
             if truncate and self._loses_nothing(inode):
                 try:
-                    return await self._open_path(path, access, lease, disposition=Disposition.OVERWRITE)
+                    return await self._open_path(
+                        path, access, lease, disposition=Disposition.OVERWRITE, details=details
+                    )
                 except AccessDenied:
                     log.debug("%r cannot be overwritten at the open, so it is truncated after it", path)
             wanted = not truncate and access & Access.READ_DATA and self._comes_whole(inode)
-            file = await self._open_path(path, access, lease, read=SMALL_FILE if wanted else 0)
+            read = SMALL_FILE if wanted else 0
+            file = await self._open_path(path, access, lease, read=read, details=details)
         except ABSENT:
             self._forget_newest_name(inode)
             raise PosixError(errno.ESTALE) from None
@@ -140,11 +153,18 @@ class Opening:
         *,
         disposition: Disposition = Disposition.OPEN,
         read: int = 0,
+        details: bool = True,
     ) -> RemoteFile:
         share, options = self._core.share, CreateOptions.NON_DIRECTORY_FILE
         try:
             return await share.open(
-                path, access=access, disposition=disposition, options=options, lease=lease, read=read
+                path,
+                access=access,
+                disposition=disposition,
+                options=options,
+                lease=lease,
+                read=read,
+                details=details,
             )
         except InvalidParameter:
             if lease is None:
@@ -154,13 +174,25 @@ class Opening:
 
     def _loses_nothing(self, inode: Inode) -> bool:
         """Whether overwriting loses neither DOS attributes nor extended ones; only what is fresh counts."""
-        if not inode.is_fresh(self._core.now()):
+        now = self._core.now()
+        if not inode.is_fresh(now) or inode.details_until <= now:
             return False
         return inode.stat.attributes & ~_PLAIN == 0 and has_no_eas(inode.stat)
 
     def _forget_newest_name(self, inode: Inode) -> None:
         if inode.names:
             self._core.disown(inode.names[-1])
+
+
+async def stat_opened(file: RemoteFile) -> FileStat:
+    """All attributes of a file that was just opened; it is closed if they cannot be had."""
+    if file.stat.ea_size is not None:
+        return file.stat
+    try:
+        return await file.query()
+    except BaseException:
+        file.close_later()
+        raise
 
 
 async def truncate_opened(file: RemoteFile) -> None:

@@ -51,6 +51,9 @@ class RemoteFile(Protocol):
     async def close_and_stat(self) -> FileStat:
         """Close the handle; the attributes that the file then has."""
 
+    async def close_and_tell(self) -> FileStat | None:
+        """Close the handle; the attributes without link count and size of extended ones, None if not told."""
+
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""
 
@@ -107,10 +110,12 @@ class RemoteShare(Protocol):
         attributes: FileAttributes = ...,
         lease: Lease | None = ...,
         read: int = ...,
+        details: bool = ...,
     ) -> RemoteFile:
-        """Open or create a file, under a lease, and with its first `read` bytes."""
+        """Open or create a file, under a lease, and with its first `read` bytes. Without `details`, here
+        and below, the link count and the size of the extended attributes may not be told."""
 
-    async def stat(self, path: str) -> FileStat:
+    async def stat(self, path: str, *, details: bool = ...) -> FileStat:
         """The attributes of a path."""
 
     def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:

@@ -67,8 +67,8 @@ class ExtendedAttributes:
             inode.expire()
 
     async def _stat(self, inode: Inode) -> FileStat:
-        # No lease says when another client changes these.
-        if inode.fresh_until <= self._core.now():
+        if not inode.knows_details(self._core.now()):
+            inode.expire()
             await self._core.refresh(inode)
         return inode.stat
 

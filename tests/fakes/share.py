@@ -123,6 +123,7 @@ class FakeFile:
         existed: bool,
         lease: Lease | None = None,
         read: int = 0,
+        details: bool = True,
     ) -> None:
         self.path = path
         self.access = access
@@ -134,7 +135,7 @@ class FakeFile:
         self.initial_data = memoryview(bytes(node.data[:read])) if read else None
         self._sets_time_at_close = False
         self._share = share
-        self.stat = share.stat_of(node, links=True)
+        self.stat = share.told(node, details=details)
         node.opens.append(self)
 
     async def read_at(self, offset: int, length: int) -> memoryview:
@@ -191,6 +192,12 @@ class FakeFile:
         self.close_later()
         return self._share.stat_of(self.node, links=True)
 
+    async def close_and_tell(self) -> FileStat | None:
+        """Close, and tell the attributes but for the details, if this server does."""
+        await self._share.enter("close_and_tell", self.path)
+        self.close_later()
+        return self._share.told(self.node, details=False) if self._share.tells_at_close else None
+
     def close_later(self) -> None:
         """Close without waiting."""
         if not self.closed:
@@ -226,6 +233,10 @@ class FakeShare:
         self.calls: list[Call] = []
         self.leases: list[FakeLease] = []
         self.free_units = 1000
+        self.leaves_details_out = True
+        self.details_told = 0
+        """How often the link count and the size of the extended attributes were told, but by `query`."""
+        self.tells_at_close = True
         self.in_flight = 0
         self.most_in_flight = 0
         self._failures: dict[str, list[SmbError | Exception]] = {}
@@ -333,6 +344,15 @@ class FakeShare:
         """A node's attributes as this server tells them."""
         return node.stat(links=links, file_id=self.supports_file_ids)
 
+    def told(self, node: Node, *, details: bool) -> FileStat:
+        """What is told of a node to who wants the details, or needs none."""
+        stat = self.stat_of(node, links=True)
+        if not details and self.leaves_details_out:
+            stat.number_of_links, stat.ea_size = 0, None
+        else:
+            self.details_told += 1
+        return stat
+
     def resize(self, node: Node, size: int) -> None:
         """Cut or extend with zeros."""
         del node.data[size:]
@@ -382,6 +402,7 @@ class FakeShare:
         attributes: FileAttributes = _NORMAL,
         lease: Lease | None = None,
         read: int = 0,
+        details: bool = True,
     ) -> FakeFile:
         """Open or create."""
         await self.enter("open", path, disposition)
@@ -404,7 +425,9 @@ class FakeShare:
         alone = all(file.lease is lease for file in node.opens)
         if isinstance(lease, FakeLease):
             lease.grant(_FULL_LEASE if alone else int(LeaseState.READ_CACHING))
-        return FakeFile(self, path, node, access, existed=existed, lease=lease, read=read)
+        return FakeFile(
+            self, path, node, access, existed=existed, lease=lease, read=read, details=details
+        )
 
     def _check_open(
         self, node: Node, path: str, access: Access, disposition: Disposition, options: CreateOptions
@@ -418,10 +441,10 @@ class FakeShare:
         if disposition in (Disposition.OVERWRITE, Disposition.OVERWRITE_IF) and node.attributes & _SPECIAL:
             raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, path)
 
-    async def stat(self, path: str) -> FileStat:
+    async def stat(self, path: str, *, details: bool = True) -> FileStat:
         """The attributes of a path."""
         await self.enter("stat", path)
-        return self.stat_of(self._walk(path)[2], links=True)
+        return self.told(self._walk(path)[2], details=details)
 
     async def scandir(self, path: str, pattern: str = "*") -> AsyncGenerator[list[DirectoryEntry], None]:
         """List a folder as it is at the first batch."""

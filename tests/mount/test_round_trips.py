@@ -128,6 +128,24 @@ def test_making_a_small_file(mount: Mount) -> None:
     assert trips(mount, lambda: (mount.path / "new").write_text("content")).total() == 2
 
 
+def requests(mount: Mount, call: Callable[[], object]) -> Counter[str]:
+    """The requests that a call makes, waited for or not."""
+    before = Counter(statistics(mount)["requests"])
+    call()
+    return Counter(statistics(mount)["requests"]) - before
+
+
+def test_files_made_and_read_need_no_questions_beside_their_opens(mount: Mount) -> None:
+    os.listdir(mount.path)
+
+    def work() -> None:
+        assert (mount.path / "one").read_text() == "one"
+        for number in range(10):
+            (mount.path / f"new {number}").write_text("content")
+
+    assert requests(mount, work)["QUERY_INFO"] == 0
+
+
 def test_space_is_asked_for_once(mount: Mount) -> None:
     os.statvfs(mount.path)
     assert trips(mount, lambda: [os.statvfs(mount.path) for _ in range(20)]).total() == 0
