@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
@@ -15,7 +16,7 @@ from engine.client.stat import FileStat, stat_at_close, stat_from_all
 from engine.client.telling import Telling
 from engine.client.tree import Tree
 from engine.errors import RemoteProtocolError
-from engine.proto.inflight import Reply
+from engine.proto.inflight import Reply, Request
 from engine.wire.constants import Access, CloseFlags, InfoType, IoctlFlags, LockFlags
 from engine.wire.create import CloseRequest, CloseResponse
 from engine.wire.fscc import FileAllInformation
@@ -42,6 +43,8 @@ from engine.wire.io import (
 from engine.wire.ioctl import FsctlCode
 from engine.wire.primitives import Buffer, FileId
 from engine.wire.query import QueryInfoRequest, QueryInfoResponse
+
+log = logging.getLogger(__name__)
 
 ALL_INFORMATION_ROOM: Final = 4096
 """Room for FileAllInformation with a name of 2,000 characters; a longer one is cut, which does no harm."""
@@ -144,19 +147,61 @@ class File:
         stat = _decode_all(query.message)
         return stat_at_close(stat, CloseResponse.decode_untrusted(closed.message)) or stat
 
-    async def close_and_tell(self) -> FileStat | None:
-        """As `close_and_stat`, but without its QUERY_INFO, and so without the details of `FileStat`.
+    def close_and_tell(self, on_told: Callable[[FileStat | None], None], *, details: bool = True) -> None:
+        """Close the handle without waiting for the server, and pass on the attributes that the file then has.
 
-        None if the server told nothing, which happens once: then it is asked again.
+        Without `details` they come without those of `FileStat`, unless it takes a question to get any.
+        `on_told` is called in the step in which the reply is here, and must not wait or raise; with None if
+        the server tells nothing, which happens once, or the connection is lost.
         """
-        if not self._telling.at_close:
-            return await self.close_and_stat()
         self._closed = True
-        (closed,) = await self._tree.exchange(self._close_telling(), what=f"close {self.path}")
-        without_details = replace(self.stat, number_of_links=0, ea_size=None)
-        told = stat_at_close(without_details, CloseResponse.decode_untrusted(closed.message))
-        self._telling.at_close = told is not None
-        return told
+        requests = self._closing(details)
+
+        def take(replies: Sequence[Reply] | None) -> None:
+            on_told(self._told_untrusted(replies) if replies is not None else None)
+
+        self._tree.connection.send_later(requests, self._tree.batch, take)
+
+    async def set_basic_and_close(
+        self,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: int | None = None,
+        details: bool = True,
+    ) -> FileStat | None:
+        """As `set_basic`, then close the handle, in one round trip; the attributes as from `close_and_tell`.
+
+        If they cannot be set that is raised, and the handle is closed all the same.
+        """
+        self._closed = True
+        change = set_info(basic_information(access_ns, write_ns, None, None, attributes), self.file_id)
+        replies = await self._tree.exchange(
+            change, *self._closing(details), what=f"set attributes of {self.path}", required=1
+        )
+        return self._told_untrusted(replies[1:])
+
+    def _closing(self, details: bool) -> list[Request]:
+        """The CLOSE that tells the attributes, behind a QUERY_INFO if it has to be."""
+        close = self._close_telling()
+        return [query_all(self.file_id), close] if details or not self._telling.at_close else [close]
+
+    def _told_untrusted(self, replies: Sequence[Reply]) -> FileStat | None:
+        """What the replies to `_closing` tell; None for nothing that can be believed."""
+        if replies[-1].header.status != ntstatus.STATUS_SUCCESS:
+            # It may still be open, because what came before the CLOSE failed.
+            self._tree.connection.close_later(self.file_id, self._tree.batch)
+        if any(reply.header.status != ntstatus.STATUS_SUCCESS for reply in replies):
+            return None
+        try:
+            queried = [_decode_all(reply.message) for reply in replies[:-1]]
+            stat = queried[0] if queried else replace(self.stat, number_of_links=0, ea_size=None)
+            told = stat_at_close(stat, CloseResponse.decode_untrusted(replies[-1].message))
+        except RemoteProtocolError as error:
+            log.debug("what the close of %s told makes no sense: %s", self.path, error)
+            return None
+        self._telling.at_close = self._telling.at_close and told is not None
+        return told or (queried[0] if queried else None)
 
     def _close_telling(self) -> CloseRequest:
         return CloseRequest(file_id=self.file_id, flags=CloseFlags.POSTQUERY_ATTRIB)

@@ -28,6 +28,7 @@ from smbmount.vfs.handles import FileHandle, HandleTable
 from smbmount.vfs.idle import IdleFiles
 from smbmount.vfs.inodes import Dentry, Inode, InodeTable
 from smbmount.vfs.kernel import KernelCache
+from smbmount.vfs.lateclose import LateCloses
 from smbmount.vfs.leases import Leases
 from smbmount.vfs.names import NameMap
 from smbmount.vfs.remote import RemoteShare
@@ -71,7 +72,13 @@ class Core:
         self.inodes = InodeTable(root, prefix=config.prefix, trust_file_ids=trust)
         self.files: HandleTable[FileHandle] = HandleTable()
         self.kernel = kernel
-        self.idle = IdleFiles(spawn, self.inodes.discard_if_unused, config.close_timeout)
+        self.late = LateCloses(
+            spawn,
+            self.inodes,
+            time_to_live=config.attribute_timeout_file,
+            seconds=config.close_timeout,
+        )
+        self.idle = IdleFiles(spawn, self.inodes.discard_if_unused, config.close_timeout, self.late)
         self.leases = Leases(share, spawn, self.idle, kernel, enabled=config.cache != "none")
         self.write_budget = WriteBudget()
         self.read_budget = ReadBudget()

@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import trio
 
@@ -23,9 +22,6 @@ from smbmount.vfs.remote import RemoteFile
 from smbmount.vfs.writebehind import WriteBehind
 
 log = logging.getLogger(__name__)
-
-_CLOSE_SECONDS: Final = 60.0
-"""How long a close is waited for, by those who want the times that it sets."""
 
 
 @dataclass(slots=True)
@@ -325,7 +321,7 @@ class Files:
         written the times are final only then, so whoever needs them waits for `closed`."""
         core, inode = self._core, handle.inode
         if handle.wrote and not inode.unlinked:
-            core.spawn(self._close_written, handle, closed)
+            core.late.add(inode, handle.file, closed)
             return
         readable, named = handle.readahead is not None, bool(inode.names)
         if not (
@@ -334,29 +330,8 @@ class Files:
             and core.idle.park(inode, handle.file, writable=handle.writable, content=handle.content)
         ):
             handle.file.close_later()
-        inode.closing = _without(inode.closing, closed)
+        inode.closing = tuple(event for event in inode.closing if event is not closed)
         closed.set()
-
-    async def _close_written(self, handle: FileHandle, closed: trio.Event) -> None:
-        core, inode = self._core, handle.inode
-        asked, asked_at = core.inodes.tick, core.now()
-        try:
-            with trio.move_on_after(_CLOSE_SECONDS):
-                if inode.knows_details(asked_at):
-                    stat = await handle.file.close_and_tell()
-                else:
-                    stat = await handle.file.close_and_stat()
-                if stat is None:
-                    inode.expire()
-                else:
-                    inode.update(stat, asked, asked_at + core.time_to_live(FILE))
-        except SmbError as exc:
-            log.debug("%r may not be closed: %s", inode, exc)
-        except Exception:
-            log.exception("a close ended in a mistake of this program")
-        finally:
-            inode.closing = _without(inode.closing, closed)
-            closed.set()
 
     async def _settle(self, handle: FileHandle) -> None:
         """Have nothing under way for an open file any more; raises an error that was not reported."""
@@ -401,10 +376,6 @@ class Files:
     async def _drain(self, inode: Inode) -> None:
         if inode.writes is not None and inode.is_dirty:
             await inode.writes.drain()
-
-
-def _without(events: tuple[trio.Event, ...], gone: trio.Event) -> tuple[trio.Event, ...]:
-    return tuple(event for event in events if event is not gone)
 
 
 def _access(flags: int) -> Access:

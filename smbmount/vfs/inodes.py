@@ -27,6 +27,7 @@ from smbmount.vfs.names import fold, join
 
 if TYPE_CHECKING:
     from smbmount.vfs.idle import IdleFile
+    from smbmount.vfs.lateclose import LateClose
     from smbmount.vfs.listings import FolderWatch, Listing
     from smbmount.vfs.writebehind import WriteBehind
 
@@ -34,6 +35,7 @@ LEASED_SECONDS: Final = 30.0
 """The validity of attributes while the server vouches for the file: it says when data and size change,
 but not when another client sets times or DOS attributes."""
 
+_EXCLUSIVE: Final = int(LeaseState.READ_CACHING | LeaseState.HANDLE_CACHING | LeaseState.WRITE_CACHING)
 _READ_CACHING: Final = int(LeaseState.READ_CACHING)
 
 ROOT_NUMBER: Final = 1
@@ -54,7 +56,7 @@ class Inode:
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
     server when all was written. `told` is the version of the content that the kernel was told last.
-    `closing` has an event for each open file whose last close is under way.
+    `closing` has an event for each open file whose last close is under way; `late` is one that waits for it.
 
     `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.
     The attributes hold until `vouched_until` if the term is still `vouched_term`; what the kernel has cached
@@ -77,6 +79,7 @@ class Inode:
         "handles",
         "idle",
         "kind",
+        "late",
         "lease",
         "listing",
         "misses",
@@ -112,6 +115,7 @@ class Inode:
         self.children: dict[bytes, Dentry] = {}
         self.handles: list[FileHandle] = []
         self.idle: list[IdleFile] = []
+        self.late: LateClose | None = None
         self.lease: Lease | None = None
         self.vouched_term = 0
         self.vouched_until = 0.0
@@ -181,6 +185,11 @@ class Inode:
         return self.lease.term if self.lease is not None and self.lease.state & _READ_CACHING else 0
 
     @property
+    def is_exclusive(self) -> bool:
+        """Whether the server would say at once if another client opened the file."""
+        return self.lease is not None and self.lease.state & _EXCLUSIVE == _EXCLUSIVE
+
+    @property
     def knowledge(self) -> tuple[int, int]:
         """Is another when the content may have changed, here or under a lease elsewhere."""
         return self.changed, self.vouching
@@ -217,9 +226,12 @@ class Inode:
     def update_from_listing(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take a listing's attributes, unless we know better: servers update them late while a file is open
         for writing, and they have no link counts."""
-        if asked < self.changed or fresh_until <= self._known_until() or self.stale:
+        if asked < self.changed:
             return
-        if self.handles and any(handle.writable for handle in self.handles):
+        is_written = self.stale or any(handle.writable for handle in self.handles)
+        if is_written or fresh_until <= self._known_until():
+            self.stat.ea_size = stat.ea_size
+            self.details_until = max(self.details_until, fresh_until)
             return
         stat.number_of_links = self.stat.number_of_links
         self._take(stat)
@@ -245,8 +257,11 @@ class Inode:
             parked.content = None
 
     async def wait_for_closes(self) -> None:
-        """Return once no file that wrote is being closed: a server sets the time of writing with it."""
+        """Have no file that wrote open any more: a server sets the time of writing with its close."""
         while self.closing:
+            if self.late is not None:
+                self.late.begin()
+                continue
             await self.closing[-1].wait()
 
     def ancestors(self) -> Iterator[Inode]:
@@ -497,6 +512,7 @@ class InodeTable:
             or inode.children
             or inode.handles
             or inode.idle
+            or inode.late
             or inode.directory_handles
             or inode.is_dirty
             or any(number in self._lookups for number in inode.numbers)

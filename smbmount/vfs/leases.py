@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from engine import Lease, LeaseState, SmbError
-from smbmount.vfs.idle import IdleFiles, is_exclusive
+from smbmount.vfs.idle import IdleFiles
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.kernel import KernelCache
 from smbmount.vfs.remote import RemoteShare
@@ -66,7 +66,7 @@ class Leases:
         if not lease.state & _READ:
             inode.expire()
             inode.drop_readahead()
-        if not is_exclusive(inode):
+        if not inode.is_exclusive:
             self._idle.close(inode)
         self._spawn(self._obey, inode, lease)
 

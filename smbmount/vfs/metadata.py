@@ -90,6 +90,8 @@ class Metadata:
         """Set them after all data has gone, and through the open files that wrote: their later close
         would otherwise set the time of writing anew."""
         core = self._core
+        if await self._set_with_close(inode, access_ns, write_ns, attributes):
+            return
         await inode.wait_for_closes()
         if inode.writes is not None and inode.is_dirty:
             await inode.writes.drain()
@@ -116,6 +118,18 @@ class Metadata:
             inode.stale = inode.stale and inode.is_dirty
         if attributes is not None:
             stat.attributes = attributes
+
+    async def _set_with_close(
+        self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
+    ) -> bool:
+        """The same in one round trip with the close of a file that was just written; whether there is one."""
+        late = inode.late
+        if late is None or inode.handles or len(inode.closing) > 1:
+            return False
+        await self._core.late.set_basic(
+            late, access_ns=access_ns, write_ns=write_ns, attributes=attributes
+        )
+        return True
 
     async def access(self, number: int, mask: int, uid: int, gid: int) -> bool:
         """Whether the mode bits allow R_OK, W_OK, X_OK in `mask`; `PosixError` EROFS."""

@@ -246,6 +246,7 @@ class Namespace:
         core.require_writable()
         inode, parent = core.inodes[number], core.folder(parent_number)
         smb_name = core.names.encode(name)
+        core.late.close(inode)
         with core.creating(parent, name):
             await core.share.link(core.inodes.path(inode), core.inodes.child_path(parent, smb_name))
         fresh_until = core.now() + core.time_to_live(inode.kind)

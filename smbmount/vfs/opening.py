@@ -29,6 +29,9 @@ from smbmount.vfs.remote import RemoteFile
 
 log = logging.getLogger(__name__)
 
+_TIMELY: Final = 0.5
+"""The part of their validity that details have to have left for an open to do without them."""
+
 _PLAIN: Final = FileAttributes.NORMAL | FileAttributes.ARCHIVE
 """Attributes that an overwriting open neither refuses nor loses."""
 
@@ -41,6 +44,7 @@ class Opening:
 
     async def take_idle(self, inode: Inode, access: Access) -> IdleFile | None:
         """A parked handle with this access; `PosixError` ESTALE if the name leads to another file now."""
+        self._core.late.close(inode)
         writable = bool(access & Access.WRITE_DATA)
         if not any(parked.writable or not writable for parked in inode.idle):
             return None
@@ -60,7 +64,7 @@ class Opening:
         core = self._core
         asked, asked_at, term = core.inodes.tick, core.now(), inode.vouching
         try:
-            details = not inode.knows_details(asked_at)
+            details = self._wants_details(inode)
             stat = await core.share.stat(core.inodes.path(inode), details=details)
         except ABSENT:
             self._forget_newest_name(inode)
@@ -77,6 +81,7 @@ class Opening:
         """Open on the server, take the attributes that this tells, and the content of a small file, unless we
         have changed it meanwhile; `PosixError` ESTALE."""
         core = self._core
+        core.late.close(inode)
         asked, asked_at = core.inodes.tick, core.now()
         file = await self._open_remote(inode, access, truncate)
         if not core.inodes.describes(inode, file.stat):
@@ -125,7 +130,7 @@ class Opening:
 
     async def _open_remote(self, inode: Inode, access: Access, truncate: bool) -> RemoteFile:
         core = self._core
-        lease, details = core.leases.of(inode), not inode.knows_details(core.now())
+        lease, details = core.leases.of(inode), self._wants_details(inode)
         try:
             path = core.inodes.path(inode)
             if truncate and self._loses_nothing(inode):
@@ -171,6 +176,12 @@ class Opening:
                 raise
             # The lease is for another file: this path has a new one, or the server tells hard links apart.
             return await share.open(path, access=access, disposition=disposition, options=options)
+
+    def _wants_details(self, inode: Inode) -> bool:
+        """Whether the link count and the size of extended attributes are to be told, too: the server saves
+        a question if not, but programs wait for one if they look at the file when these are outdated."""
+        core = self._core
+        return not inode.knows_details(core.now() + core.time_to_live(FILE) * _TIMELY)
 
     def _loses_nothing(self, inode: Inode) -> bool:
         """Whether overwriting loses neither DOS attributes nor extended ones; only what is fresh counts."""

@@ -48,11 +48,19 @@ class RemoteFile(Protocol):
     async def close(self) -> None:
         """Close the handle."""
 
-    async def close_and_stat(self) -> FileStat:
-        """Close the handle; the attributes that the file then has."""
+    def close_and_tell(self, on_told: Callable[[FileStat | None], None], *, details: bool = ...) -> None:
+        """Close the handle without waiting; `on_told` gets the attributes that the file then has, None if
+        they are not told. Without `details` they may lack the link count and the size of extended ones."""
 
-    async def close_and_tell(self) -> FileStat | None:
-        """Close the handle; the attributes without link count and size of extended ones, None if not told."""
+    async def set_basic_and_close(
+        self,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: FileAttributes | None = None,
+        details: bool = ...,
+    ) -> FileStat | None:
+        """Set times and DOS attributes and close the handle; the attributes as from `close_and_tell`."""
 
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""

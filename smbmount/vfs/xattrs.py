@@ -29,6 +29,7 @@ class ExtendedAttributes:
         inode = self._core.inodes[number]
         if has_no_eas(await self._stat(inode)):
             raise PosixError(errno.ENODATA)
+        self._core.late.close(inode)
         try:
             return bytes(await self._core.share.get_ea(self._core.inodes.path(inode), ea_name))
         except KeyError:
@@ -39,6 +40,7 @@ class ExtendedAttributes:
         inode = self._core.inodes[number]
         if has_no_eas(await self._stat(inode)):
             return []
+        self._core.late.close(inode)
         eas = await self._core.share.list_eas(self._core.inodes.path(inode))
         return sorted(_PREFIX + name.encode() for name in eas if name and name.isascii() and "\0" not in name)
 
@@ -60,6 +62,7 @@ class ExtendedAttributes:
         core = self._core
         core.require_writable()
         inode = core.inodes[number]
+        core.late.close(inode)
         try:
             await core.share.set_ea(core.inodes.path(inode), ea_name, value)
         finally:

@@ -186,17 +186,42 @@ class FakeFile:
         await self._share.enter("close", self.path)
         self.close_later()
 
-    async def close_and_stat(self) -> FileStat:
-        """Close, and tell the attributes."""
-        await self._share.enter("close_and_stat", self.path)
+    def close_and_tell(self, on_told: Callable[[FileStat | None], None], *, details: bool = True) -> None:
+        """Close now; the attributes are told once the round trip is over, if this server does."""
         self.close_later()
-        return self._share.stat_of(self.node, links=True)
+        told = self._told_at_close(details)
 
-    async def close_and_tell(self) -> FileStat | None:
-        """Close, and tell the attributes but for the details, if this server does."""
-        await self._share.enter("close_and_tell", self.path)
-        self.close_later()
-        return self._share.told(self.node, details=False) if self._share.tells_at_close else None
+        async def tell() -> None:
+            try:
+                await self._share.enter("close_and_tell", self.path)
+            except SmbError:
+                on_told(None)
+            else:
+                on_told(told)
+
+        trio.lowlevel.spawn_system_task(tell)
+
+    async def set_basic_and_close(
+        self,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: int | None = None,
+        details: bool = True,
+    ) -> FileStat | None:
+        """Set times and attributes, and close whatever becomes of that."""
+        try:
+            await self._enter("set_basic_and_close")
+            self._share.apply_basic(self.node, access_ns, write_ns, None, attributes)
+            self._sets_time_at_close = self._sets_time_at_close and write_ns is None
+        finally:
+            self.close_later()
+        return self._told_at_close(details)
+
+    def _told_at_close(self, details: bool) -> FileStat | None:
+        if not details and not self._share.tells_at_close:
+            return None
+        return self._share.told(self.node, details=details)
 
     def close_later(self) -> None:
         """Close without waiting."""
@@ -231,6 +256,8 @@ class FakeShare:
         self.supports_leases = supports_leases
         self.batch_size = batch_size
         self.calls: list[Call] = []
+        self.watch: Callable[[Call], None] = lambda call: None
+        """Called as each round trip begins."""
         self.leases: list[FakeLease] = []
         self.free_units = 1000
         self.leaves_details_out = True
@@ -329,6 +356,7 @@ class FakeShare:
     async def enter(self, operation: str, *arguments: object) -> None:
         """A round trip begins: it is counted, held up and failed as told."""
         self.calls.append(Call(operation, arguments))
+        self.watch(self.calls[-1])
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:

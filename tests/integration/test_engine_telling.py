@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine import ConnectConfig, Dialect, Disposition, FileStat, Share
-from tests.integration.support_engine import READ_WRITE, connected, in_trio, inside
+from tests.integration.support_engine import READ_WRITE, connected, in_trio, inside, told_at_close
 from tests.support.samba import SambaServer
 
 
@@ -40,7 +40,7 @@ async def test_create_and_close_tell_the_truth(
         await file.write_at(0, bytes(5000))
         for observer in (share, other):
             assert (await same_from_both(observer, path)).size == 5000
-        at_close = await file.close_and_tell()
+        at_close = await told_at_close(file)
         assert at_close == await same_from_both(share, path)
         await share.set_basic(path, access_ns=10**18, write_ns=10**18)
         await share.set_ea(path, "key", b"value")

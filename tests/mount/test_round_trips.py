@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -144,6 +145,16 @@ def test_files_made_and_read_need_no_questions_beside_their_opens(mount: Mount) 
             (mount.path / f"new {number}").write_text("content")
 
     assert requests(mount, work)["QUERY_INFO"] == 0
+
+
+def test_copying_a_small_file_with_its_times(mount: Mount, tmp_path: Path) -> None:
+    (tmp_path / "local").write_text("content")
+    os.utime(tmp_path / "local", (1_000_000_000, 1_000_000_000))
+    os.listdir(mount.path)
+    made = trips(mount, lambda: shutil.copy2(tmp_path / "local", mount.path / "new"))
+    assert made.total() == 3
+    assert trips(mount, (mount.path / "new").stat).total() == 0
+    assert (mount.path / "new").stat().st_mtime == 1_000_000_000
 
 
 def test_space_is_asked_for_once(mount: Mount) -> None:

@@ -11,6 +11,7 @@ import engine
 from engine import FileStat, Share, ntstatus
 from engine.wire.constants import Command
 from tests.fakes.server import FakeServer
+from tests.fakes.server_behaviours import KeepsWaiting
 from tests.unit.client.support import connected, settled
 
 READ_WRITE = engine.Access.READ | engine.Access.WRITE
@@ -31,6 +32,13 @@ async def opened(share: Share, path: str) -> FileStat:
     """What an open tells that asks for no details."""
     async with await share.open(path, details=False) as file:
         return file.stat
+
+
+async def told_at_close(file: engine.File, *, details: bool = False) -> FileStat | None:
+    """Close a file, and wait for what that tells."""
+    sender, receiver = trio.open_memory_channel[FileStat | None](1)
+    file.close_and_tell(sender.send_nowait, details=details)
+    return await receiver.receive()
 
 
 def served() -> FakeServer:
@@ -145,7 +153,7 @@ def test_a_close_tells_all_but_the_details_in_one_request() -> None:
         file = await share.open("a", access=READ_WRITE)
         await file.write_at(0, b"more")
         before = share.statistics().trips
-        told = await file.close_and_tell()
+        told = await told_at_close(file)
         assert share.statistics().trips - before == {"CLOSE": 1}
         assert told is not None
         assert (told.file_id, told.size) == (server.tree.node("a").file_id, 4)
@@ -159,11 +167,99 @@ def test_a_server_that_tells_nothing_at_the_close_is_asked_before_from_then_on()
     server.tree.tells_at_close = False
 
     async def test(share: Share) -> None:
-        assert await (await share.open("a")).close_and_tell() is None
-        told = await (await share.open("b")).close_and_tell()
+        assert await told_at_close(await share.open("a")) is None
+        told = await told_at_close(await share.open("b"))
         assert told is not None
         assert told.size == 1
         assert share.statistics().trips["QUERY_INFO+CLOSE"] == 1
         assert (await share.write_file("new", b"four")).size == 4
+
+    run(server, test)
+
+
+@pytest.mark.parametrize("credits", [1, 64])
+def test_a_close_that_asks_for_the_details_tells_them(credits: int) -> None:
+    server = FakeServer(total_credits=credits)
+    server.tree.add_file("a", b"content")
+
+    async def test(share: Share) -> None:
+        told = await told_at_close(await share.open("a"), details=True)
+        assert told is not None
+        assert (told.size, told.number_of_links, told.ea_size) == (7, 1, 0)
+
+    run(server, test)
+
+
+@pytest.mark.parametrize("spreads", [False, True])
+def test_a_handle_is_closed_if_the_question_before_its_close_fails(spreads: bool) -> None:
+    server = served()
+
+    async def test(share: Share) -> None:
+        file = await share.open("a")
+        server.failure_spreads = spreads
+        server.refusals[Command.QUERY_INFO] = ntstatus.STATUS_ACCESS_DENIED
+        assert await told_at_close(file, details=True) is None
+
+    run(server, test)
+
+
+def test_who_waits_for_what_a_close_tells_hears_of_the_connections_end() -> None:
+    server = KeepsWaiting(Command.CLOSE)
+    server.tree.add_file("a")
+
+    async def main() -> None:
+        async with connected(server) as share:
+            first, second = await share.open("a"), await share.open("a")
+            told: list[FileStat | None] = []
+            first.close_and_tell(told.append)
+            server.hang_up()
+            await share.wait_lost()
+            second.close_and_tell(told.append)
+            assert told == [None, None]
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("credits", [1, 64])
+def test_attributes_are_set_and_the_file_is_closed_in_one_round_trip(credits: int) -> None:
+    server = FakeServer(total_credits=credits)
+    server.tree.add_file("a", b"content")
+
+    async def test(share: Share) -> None:
+        file = await share.open("a", access=READ_WRITE)
+        before = share.statistics().trips
+        told = await file.set_basic_and_close(write_ns=10**18, details=False)
+        assert told is not None
+        assert (told.write_ns, told.size) == (10**18, 7)
+        if credits > 1:
+            assert share.statistics().trips - before == {"SET_INFO+CLOSE": 1}
+
+    run(server, test)
+
+
+@pytest.mark.parametrize("spreads", [False, True])
+def test_a_file_is_closed_though_its_attributes_could_not_be_set(spreads: bool) -> None:
+    server = served()
+
+    async def test(share: Share) -> None:
+        file = await share.open("a", access=READ_WRITE)
+        server.failure_spreads = spreads
+        server.refusals[Command.SET_INFO] = ntstatus.STATUS_ACCESS_DENIED
+        with pytest.raises(engine.AccessDenied, match="set attributes of a"):
+            await file.set_basic_and_close(write_ns=10**18)
+
+    run(server, test)
+
+
+@pytest.mark.parametrize("spreads", [False, True])
+def test_what_was_set_is_no_error_if_the_question_at_the_close_fails(spreads: bool) -> None:
+    server = served()
+
+    async def test(share: Share) -> None:
+        file = await share.open("a", access=READ_WRITE)
+        server.failure_spreads = spreads
+        server.refusals[Command.QUERY_INFO] = ntstatus.STATUS_ACCESS_DENIED
+        assert await file.set_basic_and_close(write_ns=10**18) is None
+        assert server.tree.node("a").write_time > 0
 
     run(server, test)
