@@ -87,6 +87,8 @@ class Listing:
     def __init__(self, entries: Iterable[Entry], *, complete: bool, fresh_until: float) -> None:
         self.entries = list(entries)
         self.fresh_until = fresh_until
+        self.served = 0
+        """Look-ups that it has answered."""
         self._complete = complete
         self._by_name: dict[str, Entry | None] | None = None
         self._sequences: dict[int, Sequences] = {}

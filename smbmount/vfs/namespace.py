@@ -77,8 +77,12 @@ class Namespace:
         entry = listing.find(smb_name)
         if entry is not None:
             dentry = self._directories.enter(parent, entry)
-            return dentry if dentry.inode.validity(now) else None
+            if not dentry.inode.validity(now):
+                return None
+            self._directories.note_served(parent, listing)
+            return dentry
         if dentry is None and listing.excludes(smb_name):
+            self._directories.note_served(parent, listing)
             raise NoSuchName(listing.fresh_until - now)
         return None
 
