@@ -15,7 +15,7 @@ from engine.client.leases import Lease
 from engine.client.stat import FileStat, stat_at_close, stat_from_all
 from engine.client.telling import Telling
 from engine.client.tree import Tree
-from engine.errors import RemoteProtocolError
+from engine.errors import NtStatusError, RemoteProtocolError, SmbError, error_from_status
 from engine.proto.inflight import Reply, Request
 from engine.wire.constants import Access, CloseFlags, InfoType, IoctlFlags, LockFlags
 from engine.wire.create import CloseRequest, CloseResponse
@@ -39,6 +39,8 @@ from engine.wire.io import (
     LockElement,
     LockRequest,
     LockResponse,
+    WriteRequest,
+    WriteResponse,
 )
 from engine.wire.ioctl import FsctlCode
 from engine.wire.primitives import Buffer, FileId
@@ -161,6 +163,44 @@ class File:
             on_told(self._told_untrusted(replies) if replies is not None else None)
 
         self._tree.connection.send_later(requests, self._tree.batch, take)
+
+    async def write_and_set_basic(
+        self,
+        offset: int,
+        data: Buffer,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: int | None = None,
+    ) -> SmbError | None:
+        """Write all of `data` at `offset`, then set times and attributes, in one round trip where that fits.
+
+        Returns what the server says to the change, None if it was made. A failed write is raised; whether
+        the change was made is unknown then.
+        """
+        change = basic_information(access_ns, write_ns, None, None, attributes)
+        setting = f"set attributes of {self.path}"
+        written = 0
+        if len(data) <= min(self._max_write, self._tree.connection.room_beside(1)):
+            write = WriteRequest(data=data, offset=offset, file_id=self.file_id)
+            replies = await self._tree.exchange(
+                write, set_info(change, self.file_id), what=f"write {self.path}", required=1
+            )
+            written = WriteResponse.decode_untrusted(replies[0].message).count
+            if written > len(data):
+                raise RemoteProtocolError(
+                    f"the server says it took {written} of the {len(data)} bytes of {self.path}"
+                )
+            status = replies[1].header.status
+            if written == len(data):
+                is_made = status == ntstatus.STATUS_SUCCESS
+                return None if is_made else error_from_status(status, setting)
+        await self.write_at(offset + written, memoryview(data)[written:])
+        try:
+            await self._set(change, setting)
+        except NtStatusError as error:
+            return error
+        return None
 
     async def set_basic_and_close(
         self,

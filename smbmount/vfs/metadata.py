@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -26,6 +27,7 @@ from smbmount.vfs.errors import PosixError
 from smbmount.vfs.files import Files
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.names import MAX_NAME_BYTES
+from smbmount.vfs.remote import RemoteFile
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,31 @@ class VolumeStatus:
     free_blocks: int
     available_blocks: int
     max_name: int
+
+
+class _BasicChange:
+    """Times and DOS attributes to be set; `made_by` is the open file whose data they went along with."""
+
+    def __init__(
+        self, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
+    ) -> None:
+        self._access_ns = access_ns
+        self._write_ns = write_ns
+        self._attributes = attributes
+        self._error: SmbError | None = None
+        self.made_by: RemoteFile | None = None
+
+    async def write(self, file: RemoteFile, offset: int, data: bytes) -> None:
+        """Write, and make the change; raises the error of the write, which leaves the change to be made."""
+        self._error = await file.write_and_set_basic(
+            offset, data, access_ns=self._access_ns, write_ns=self._write_ns, attributes=self._attributes
+        )
+        self.made_by = file
+
+    def raise_error(self) -> None:
+        """Raise what the server said to the change."""
+        if self._error is not None:
+            raise self._error
 
 
 class Metadata:
@@ -93,14 +120,18 @@ class Metadata:
         if await self._set_with_close(inode, access_ns, write_ns, attributes):
             return
         await inode.wait_for_closes()
-        if inode.writes is not None and inode.is_dirty:
-            await inode.writes.drain()
+        change = _BasicChange(access_ns, write_ns, attributes)
+        await self._write_out(inode, change)
         handles = [handle for handle in inode.handles if handle.wrote]
         handles = handles or [handle for handle in inode.handles if handle.writable][:1]
         try:
+            change.raise_error()
             for handle in handles:
-                await handle.file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
-            if not handles:
+                if handle.file is not change.made_by:
+                    await handle.file.set_basic(
+                        access_ns=access_ns, write_ns=write_ns, attributes=attributes
+                    )
+            if not handles and change.made_by is None:
                 path = core.inodes.path(inode)
                 await core.share.set_basic(
                     path, access_ns=access_ns, write_ns=write_ns, attributes=attributes
@@ -118,6 +149,14 @@ class Metadata:
             inode.stale = inode.stale and inode.is_dirty
         if attributes is not None:
             stat.attributes = attributes
+
+    async def _write_out(self, inode: Inode, change: _BasicChange) -> None:
+        """Bring all data to the server, and the change along with it if that is little, of one open file."""
+        writes, wrote = inode.writes, [handle for handle in inode.handles if handle.wrote]
+        if writes is None or not inode.is_dirty:
+            return
+        if len(wrote) != 1 or not await writes.drain_by(wrote[0], partial(change.write, wrote[0].file)):
+            await writes.drain()
 
     async def _set_with_close(
         self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None

@@ -17,6 +17,7 @@ from engine import (
     FileAttributes,
     FileStat,
     Lease,
+    SmbError,
     VolumeSize,
 )
 
@@ -41,6 +42,17 @@ class RemoteFile(Protocol):
 
     async def write_at(self, offset: int, data: Buffer) -> int:
         """Write all of it."""
+
+    async def write_and_set_basic(
+        self,
+        offset: int,
+        data: Buffer,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: FileAttributes | None = None,
+    ) -> SmbError | None:
+        """Write all of it, then set times and DOS attributes; returns what the server says to the latter."""
 
     async def flush(self) -> None:
         """Have the server write to its disk."""

@@ -146,12 +146,36 @@ class FakeFile:
     async def write_at(self, offset: int, data: Buffer) -> int:
         """Write; the bytes take effect when the call ends."""
         await self._enter("write_at", offset, len(data))
+        self._write(offset, data)
+        return len(data)
+
+    def _write(self, offset: int, data: Buffer) -> None:
         if len(self.node.data) < offset:
             self.node.data.extend(bytes(offset - len(self.node.data)))
         self.node.data[offset : offset + len(data)] = data
         self.node.written = self.node.changed = self._share.tick()
         self._sets_time_at_close = True
-        return len(data)
+
+    def _set(self, access_ns: int | None, write_ns: int | None, attributes: int | None) -> None:
+        self._share.apply_basic(self.node, access_ns, write_ns, None, attributes)
+        self._sets_time_at_close = self._sets_time_at_close and write_ns is None
+
+    async def write_and_set_basic(
+        self,
+        offset: int,
+        data: Buffer,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: int | None = None,
+    ) -> SmbError | None:
+        """Write, then set times and attributes, unless "set_basic along" is to fail."""
+        await self._enter("write_and_set_basic", offset, len(data))
+        self._write(offset, data)
+        error = self._share.failure("set_basic along")
+        if error is None:
+            self._set(access_ns, write_ns, attributes)
+        return error
 
     async def flush(self) -> None:
         """Nothing to do but to be counted."""
@@ -212,8 +236,7 @@ class FakeFile:
         """Set times and attributes, and close whatever becomes of that."""
         try:
             await self._enter("set_basic_and_close")
-            self._share.apply_basic(self.node, access_ns, write_ns, None, attributes)
-            self._sets_time_at_close = self._sets_time_at_close and write_ns is None
+            self._set(access_ns, write_ns, attributes)
         finally:
             self.close_later()
         return self._told_at_close(details)
@@ -367,6 +390,13 @@ class FakeShare:
             self.in_flight -= 1
         if self._failures.get(operation):
             raise self._failures[operation].pop(0)
+
+    def failure(self, operation: str) -> SmbError | None:
+        """The error that a part of a round trip is to fail with."""
+        failures = self._failures.get(operation)
+        error = failures.pop(0) if failures else None
+        assert not isinstance(error, Exception) or isinstance(error, SmbError)
+        return error
 
     def stat_of(self, node: Node, *, links: bool) -> FileStat:
         """A node's attributes as this server tells them."""

@@ -147,6 +147,19 @@ def test_files_made_and_read_need_no_questions_beside_their_opens(mount: Mount) 
     assert requests(mount, work)["QUERY_INFO"] == 0
 
 
+def test_writing_a_file_and_its_times_as_tar_does(mount: Mount) -> None:
+    os.listdir(mount.path)
+
+    def unpack() -> None:
+        with (mount.path / "new").open("wb", buffering=0) as file:
+            file.write(b"content")
+            os.utime(file.fileno(), (1_000_000_000, 1_000_000_000))
+            os.fchmod(file.fileno(), 0o644)
+
+    assert trips(mount, unpack) == {"CREATE": 1, "WRITE+SET_INFO": 1}
+    assert (mount.path / "new").stat().st_mtime == 1_000_000_000
+
+
 def test_copying_a_small_file_with_its_times(mount: Mount, tmp_path: Path) -> None:
     (tmp_path / "local").write_text("content")
     os.utime(tmp_path / "local", (1_000_000_000, 1_000_000_000))

@@ -263,3 +263,68 @@ def test_what_was_set_is_no_error_if_the_question_at_the_close_fails(spreads: bo
         assert server.tree.node("a").write_time > 0
 
     run(server, test)
+
+
+@pytest.mark.parametrize("credits", [1, 64])
+def test_data_and_times_go_together(credits: int) -> None:
+    server = FakeServer(total_credits=credits)
+    server.tree.add_file("a")
+
+    async def test(share: Share) -> None:
+        async with await share.open("a", access=READ_WRITE) as file:
+            before = share.statistics().trips
+            assert await file.write_and_set_basic(2, b"data", write_ns=10**18) is None
+            if credits > 1:
+                assert share.statistics().trips - before == {"WRITE+SET_INFO": 1}
+            assert (await file.query()).write_ns == 10**18
+
+    run(server, test)
+    assert server.tree.node("a").data == b"\0\0data"
+
+
+def test_a_short_write_is_continued_and_the_times_are_set_again() -> None:
+    server = FakeServer()
+    server.tree.add_file("a")
+    server.takes_at_most = 3
+
+    async def test(share: Share) -> None:
+        async with await share.open("a", access=READ_WRITE) as file:
+            assert await file.write_and_set_basic(0, b"content", write_ns=10**18) is None
+
+    run(server, test)
+    assert server.tree.node("a").data == b"content"
+    commands = [one for one in server.received if one in (Command.WRITE, Command.SET_INFO)]
+    assert commands[-2:] == [Command.WRITE, Command.SET_INFO]
+
+
+def test_more_data_than_fits_is_written_before_the_times_are_set() -> None:
+    server = FakeServer()
+    server.tree.add_file("a")
+
+    async def test(share: Share) -> None:
+        async with await share.open("a", access=READ_WRITE) as file:
+            data = bytes(share.max_write + 1)
+            assert await file.write_and_set_basic(0, data, write_ns=10**18) is None
+            server.refusals[Command.SET_INFO] = ntstatus.STATUS_ACCESS_DENIED
+            assert isinstance(await file.write_and_set_basic(0, data, write_ns=1), engine.AccessDenied)
+
+    run(server, test)
+
+
+@pytest.mark.parametrize("spreads", [False, True])
+def test_a_change_beside_data_fails_without_the_data(spreads: bool) -> None:
+    server = served()
+
+    async def test(share: Share) -> None:
+        async with await share.open("a", access=READ_WRITE) as file:
+            server.failure_spreads = spreads
+            server.refusals[Command.SET_INFO] = ntstatus.STATUS_ACCESS_DENIED
+            refusal = await file.write_and_set_basic(0, b"data", write_ns=10**18)
+            assert isinstance(refusal, engine.AccessDenied)
+            assert "set attributes of a" in str(refusal)
+            server.refusals[Command.WRITE] = ntstatus.STATUS_DISK_FULL
+            with pytest.raises(engine.NoSpace, match="write a"):
+                await file.write_and_set_basic(0, b"more", write_ns=10**18)
+
+    run(server, test)
+    assert server.tree.node("a").data == b"data"
