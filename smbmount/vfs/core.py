@@ -210,6 +210,7 @@ class Core:
             if inode.writes is not None and inode.is_dirty:
                 await inode.writes.drain()
             asked, asked_at, term = self.inodes.tick, self.now(), inode.vouching
+            knows_content = inode.content_validity(asked_at) > 0
             if inode.handles:
                 stat = await inode.handles[0].file.query()
             else:
@@ -217,7 +218,11 @@ class Core:
                 if found is None:
                     continue
                 stat = found
-            inode.update(stat, asked, asked_at + self.time_to_live(inode.kind))
+            fresh_until = asked_at + self.time_to_live(inode.kind)
+            if knows_content and inode.content_validity(self.now()):
+                inode.update_details(stat, asked, fresh_until)
+                return
+            inode.update(stat, asked, fresh_until)
             inode.vouch(term, asked_at)
             return
 

@@ -321,6 +321,8 @@ class Files:
         written the times are final only then, so whoever needs them waits for `closed`."""
         core, inode = self._core, handle.inode
         if handle.wrote and not inode.unlinked:
+            # As long as another handle is open, Samba tells the time of writing as it was before.
+            core.idle.close(inode)
             core.late.add(inode, handle.file, closed)
             return
         readable, named = handle.readahead is not None, bool(inode.names)

@@ -157,7 +157,9 @@ class Inode:
         return sum(dentry.number == self.number for dentry in self.names) or 1
 
     def validity(self, now: float) -> float:
-        """The seconds for which the attributes may still be used."""
+        """The seconds for which the attributes may still be used: none while a close will change them."""
+        if self.late is not None:
+            return 0.0
         return min(self.content_validity(now), max(0.0, self.details_until - now))
 
     def content_validity(self, now: float) -> float:
@@ -222,6 +224,15 @@ class Inode:
             self.stale = False
             self.clean_size = stat.size
         self.fresh_until = max(fresh_until, self.fresh_until)
+
+    def update_details(self, stat: FileStat, asked: int, fresh_until: float) -> None:
+        """Take only the details of an answer, as all else is vouched for: of a file that is open here Samba
+        may tell, by its name, the time of writing as it was before."""
+        if asked >= self.changed and stat.ea_size is not None:
+            self.stat.ea_size = stat.ea_size
+            self.stat.number_of_links = stat.number_of_links or self.stat.number_of_links
+            self.details_until = math.inf
+            self.fresh_until = max(fresh_until, self.fresh_until)
 
     def update_from_listing(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take a listing's attributes, unless we know better: servers update them late while a file is open

@@ -71,7 +71,7 @@ class ExtendedAttributes:
 
     async def _stat(self, inode: Inode) -> FileStat:
         if not inode.knows_details(self._core.now()):
-            inode.expire()
+            inode.details_until = 0.0
             await self._core.refresh(inode)
         return inode.stat
 

@@ -207,3 +207,20 @@ async def test_a_listing_tells_the_size_of_extended_attributes_of_what_a_lease_v
         await fs.metadata.getattr(number)
         assert share.count() == before
         assert await fs.xattrs.list(number) == [b"user.key"]
+
+
+@virtual_time
+async def test_times_that_a_lease_vouches_for_are_not_taken_from_a_question_for_the_details() -> None:
+    """Samba shows old times of a file that is open, and a written one was told its own at its close."""
+    async with mounted(leased()) as (share, fs):
+        share.put("file", b"content").names = 2
+        number = (await list_folder(fs)).entries[b"file"].number
+        handle = (await fs.files.open(number, READ_ONLY)).number
+        await fs.files.release(handle)
+        known = await fs.metadata.getattr(number)
+        await trio.sleep(1.1)
+        share.find("file").written += 1000
+        shown = await fs.metadata.getattr(number)
+        assert (shown.links, shown.write_ns) == (2, known.write_ns)
+        await trio.sleep(30)
+        assert (await fs.metadata.getattr(number)).write_ns == share.find("file").written

@@ -239,3 +239,27 @@ async def test_a_file_that_the_kernel_forgot_is_closed_and_forgotten() -> None:
         await trio.sleep(KEPT_SECONDS * 2)
         assert not share.find("a").opens
         assert len(fs.core.inodes) == 1
+
+
+@virtual_time
+async def test_attributes_that_the_close_will_change_are_not_shown() -> None:
+    async with mounted(leased()) as (share, fs):
+        share.put("a", b"content")
+        handle = await open_file(fs, "a", os.O_WRONLY | os.O_TRUNC)
+        await fs.files.release(handle)
+        number = fs.core.inodes.root.children[b"a"].number
+        kept = share.find("a").opens[0]
+        assert (await fs.metadata.getattr(number)).attribute_timeout > 0
+        assert kept.closed
+
+
+@virtual_time
+async def test_a_reader_that_is_kept_is_closed_with_the_writer() -> None:
+    async with mounted(leased()) as (share, fs):
+        share.put("a", b"content")
+        writer, reader = await open_file(fs, "a", os.O_RDWR), await open_file(fs, "a", os.O_RDONLY)
+        await fs.files.write(writer, 0, b"CONTENT")
+        await fs.files.release(reader)
+        await fs.files.flush(writer)
+        await fs.files.release(writer)
+        assert len(share.find("a").opens) == 1
