@@ -23,6 +23,7 @@ from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import MAX_ENTRIES, Entry, FolderWatch, Listing, ListingCache
 from smbmount.vfs.liststream import ListingStream
 from smbmount.vfs.prefetch import ListingsAhead, is_wanted
+from smbmount.vfs.renewal import renew_names
 from smbmount.vfs.scanner import Scanner
 
 log = logging.getLogger(__name__)
@@ -180,6 +181,12 @@ class Directories:
             return
         self._priming[parent] = trio.Event()
         core.spawn(self._renew, parent)
+        core.spawn(renew_names, core, parent)
+
+    def note_used(self, folder: Inode) -> None:
+        """A program opens a file of this folder, by a name that a listing told."""
+        if folder.listing is not None and folder.listing.fresh_until > self._core.now():
+            self.note_served(folder, folder.listing)
 
     async def _renew(self, parent: Inode) -> None:
         try:

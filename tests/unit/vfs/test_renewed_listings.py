@@ -12,7 +12,7 @@ from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.errors import NoSuchName
 from smbmount.vfs.filesystem import FileSystem
 from tests.fakes.share import FakeShare
-from tests.unit.vfs.support import create, lookup, mounted, refused, virtual_time
+from tests.unit.vfs.support import ROOT, create, lookup, mounted, refused, virtual_time
 
 
 async def make(fs: FileSystem, name: str) -> None:
@@ -139,3 +139,66 @@ async def test_a_folder_that_cannot_be_listed_again_is_asked_name_by_name() -> N
         assert not await is_missing(fs, "two")
         assert await is_missing(fs, "three")
         assert share.count("scandir") == 2
+
+
+async def work_in(fs: FileSystem, folder: int, seconds: float) -> None:
+    """Ask for names of a folder again and again."""
+    until, number = trio.current_time() + seconds, 0
+    while trio.current_time() < until:
+        with refused(errno.ENOENT):
+            await fs.names.lookup(folder, f"{until} {number}".encode())
+        number += 1
+        await trio.sleep(0.02)
+
+
+@virtual_time
+async def test_the_names_that_lead_to_a_folder_in_use_are_known_when_they_are_asked_for() -> None:
+    async with mounted() as (share, fs):
+        share.put_folder("above\\inner")
+        folder = (await lookup(fs, "above/inner")).number
+        await work_in(fs, folder, 1.0)
+        for _ in range(20):
+            await work_in(fs, folder, 0.5)
+            before = share.count()
+            assert (await lookup(fs, "above/inner")).number == folder
+            assert share.count() == before
+        assert share.count("stat") < 40
+
+
+@virtual_time
+async def test_a_folder_in_use_that_was_replaced_elsewhere_is_found_out_in_time() -> None:
+    async with mounted() as (share, fs):
+        share.put_folder("above\\inner")
+        folder = (await lookup(fs, "above/inner")).number
+        await work_in(fs, folder, 2.0)
+        share.remove("above\\inner")
+        share.put_folder("above\\inner")
+        await work_in(fs, folder, 1.0)
+        assert (await lookup(fs, "above/inner")).number != folder
+
+
+@virtual_time
+async def test_a_name_that_we_changed_meanwhile_is_not_renewed() -> None:
+    async with mounted() as (share, fs):
+        share.put_folder("above")
+        folder = (await lookup(fs, "above")).number
+        await work_in(fs, folder, 0.8)
+        with share.hold("stat"):
+            await work_in(fs, folder, 0.1)
+            await fs.renames.rename(ROOT, b"above", ROOT, b"other", 0)
+        await trio.testing.wait_all_tasks_blocked()
+        with refused(errno.ENOENT):
+            await lookup(fs, "above")
+        assert (await lookup(fs, "other")).number == folder
+
+
+@virtual_time
+async def test_names_that_cannot_be_asked_for_again_are_asked_for_when_needed() -> None:
+    async with mounted() as (share, fs):
+        share.put_folder("above")
+        folder = (await lookup(fs, "above")).number
+        await work_in(fs, folder, 0.8)
+        share.fail_next("stat", ntstatus.STATUS_ACCESS_DENIED)
+        await work_in(fs, folder, 0.1)
+        await trio.sleep(1)
+        assert (await lookup(fs, "above")).number == folder
