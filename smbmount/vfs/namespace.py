@@ -68,7 +68,12 @@ class Namespace:
         core = self._core
         now = core.now()
         dentry = parent.children.get(name)
-        if dentry is not None and dentry.fresh_until > now and dentry.inode.validity(now):
+        # A folder's attributes expire with each change of ours in it; whoever only passes needs none.
+        if (
+            dentry is not None
+            and dentry.fresh_until > now
+            and (dentry.inode.kind == DIRECTORY or dentry.inode.validity(now))
+        ):
             core.inodes.confirm(dentry)
             return dentry
         listing = parent.listing

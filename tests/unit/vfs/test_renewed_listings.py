@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import trio
 import trio.testing
@@ -202,3 +203,20 @@ async def test_names_that_cannot_be_asked_for_again_are_asked_for_when_needed() 
         await work_in(fs, folder, 0.1)
         await trio.sleep(1)
         assert (await lookup(fs, "above")).number == folder
+
+
+@virtual_time
+async def test_a_folder_that_we_change_is_passed_for_nothing_and_its_times_are_asked_for() -> None:
+    async with mounted() as (share, fs):
+        folder = (await fs.names.mkdir(ROOT, b"folder")).number
+        for number in range(100):
+            name = f"{number}".encode()
+            with refused(errno.ENOENT):
+                await fs.names.lookup(folder, name)
+            opened, _ = await fs.files.create(folder, name, 0o644, os.O_RDWR)
+            await fs.files.release(opened.number)
+            before = share.count()
+            shown = await lookup(fs, "folder")
+            assert (share.count(), shown.number, shown.attribute_timeout) == (before, folder, 0.0)
+            await trio.sleep(0.05)
+        assert (await fs.metadata.getattr(folder)).write_ns == share.find("folder").written
