@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -39,7 +39,7 @@ _FRAMES_PER_TURN: Final = 32
 
 _BYTES_PER_TURN: Final = 2 * 1024 * 1024
 
-_MAX_UNDONE: Final = 65536
+_MAX_LATER: Final = 65536
 """Clean-ups that may wait: more than there can be credits, so more than can be cancelled at once."""
 
 _FRAME_OVERHEAD: Final = 128 * 1024
@@ -62,6 +62,17 @@ class Batch:
 
 _NO_SESSION: Final = Batch(SessionState())
 
+Answered = Callable[[Sequence[Reply] | None], None]
+"""Takes the replies to what nobody waits for, None if the connection was lost; it must not wait or raise."""
+
+
+class _Later(NamedTuple):
+    """Requests that are sent without a task that waits for them."""
+
+    requests: Sequence[Request]
+    batch: Batch
+    answered: Answered | None
+
 
 class Connection:
     """Requests in, replies out. Made by `open_connection`.
@@ -78,7 +89,7 @@ class Connection:
         self.leases = LeaseTable()
         self._lost: SmbError | None = None
         self._ending = False
-        self._undo, self._to_undo = trio.open_memory_channel[tuple[Request, Batch]](_MAX_UNDONE)
+        self._later, self._to_send = trio.open_memory_channel[_Later](_MAX_LATER)
         self.lost = trio.Event()
         """Set once the connection is gone and every request on it has failed."""
 
@@ -155,7 +166,7 @@ class Connection:
         except trio.Cancelled:
             for request in requests:
                 if _must_arrive(request):
-                    self._undo_later(request, batch)
+                    self.send_later([request], batch)
             raise
         return await self._finish(self._send(requests, batch, related).slots)
 
@@ -332,32 +343,44 @@ class Connection:
             else:
                 self.close_later(file_id, batch)
         elif isinstance(slot.request, LockRequest):
-            self._undo_later(_unlock(slot.request), batch)
+            self.send_later([_unlock(slot.request)], batch)
 
     def close_later(self, file_id: FileId, batch: Batch) -> None:
         """Close a handle without waiting for it; for handles that nobody can use any more."""
-        self._undo_later(CloseRequest(file_id=file_id), batch)
+        self.send_later([CloseRequest(file_id=file_id)], batch)
 
-    def _undo_later(self, request: Request, batch: Batch) -> None:
-        if self._lost is not None:
-            return
-        if self._machine.credits.usable:
+    def send_later(
+        self, requests: Sequence[Request], batch: Batch, answered: Answered | None = None
+    ) -> None:
+        """Send small requests, related where there are several, without waiting for credits or replies.
+
+        `answered` is called in the step in which the last reply is here.
+        """
+        if self._lost is None and self._machine.credits.usable >= len(requests):
             # At once, so that whatever is sent next finds it done.
-            self._send([request], batch, related=False)
-        else:
-            self._undo.send_nowait((request, batch))
+            slots = self._send(requests, batch, related=len(requests) > 1).slots
+            if answered is not None:
+                _tell_when_done(slots, answered)
+        elif self._lost is None:
+            self._later.send_nowait(_Later(requests, batch, answered))
+        elif answered is not None:
+            answered(None)
 
     async def run_clean_up(self) -> None:
-        """Send what `close_later` and cancelled requests left to do, until the connection ends."""
+        """Send what `send_later` could not send at once, until the connection ends."""
         async with trio.open_nursery() as nursery:
-            async for request, batch in self._to_undo:
-                nursery.start_soon(self._clean_up, request, batch)
+            async for later in self._to_send:
+                nursery.start_soon(self._clean_up, later)
 
-    async def _clean_up(self, request: Request, batch: Batch) -> None:
+    async def _clean_up(self, later: _Later) -> None:
+        replies: list[Reply] | None = None
         try:
-            await self.request(request, batch, urgent=True)
+            # One by one: this is for times without credits for more.
+            replies = [await self.request(one, later.batch, urgent=True) for one in later.requests]
         except SmbError as error:
-            log.debug("cleaning up with %s failed: %s", request.COMMAND.name, error)
+            log.debug("cleaning up with %s failed: %s", later.requests[-1].COMMAND.name, error)
+        if later.answered is not None:
+            later.answered(replies)
 
     def end(self) -> None:
         """From now on the connection's end is no loss, whoever ends it: the owners of leases are gone."""
@@ -380,6 +403,25 @@ class Connection:
         again = type(error)(str(error), errno=error.errno)
         again.__cause__ = error
         return again
+
+
+def _tell_when_done(slots: Sequence[Slot], answered: Answered) -> None:
+    waiting = list(slots)
+
+    def look() -> None:
+        if any(slot.reply is None and slot.error is None for slot in waiting):
+            return
+        # What refers to its own slot would keep the reply's buffer from its pool.
+        done = waiting.copy()
+        waiting.clear()
+        for slot in done:
+            slot.on_done = None
+        replies = [slot.reply for slot in done if slot.reply is not None]
+        answered(replies if len(replies) == len(done) else None)
+
+    for slot in slots:
+        slot.on_done = look
+    look()
 
 
 def _must_arrive(request: Request) -> bool:

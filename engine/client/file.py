@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -12,9 +14,10 @@ from engine.client.attributes import SetInfo, basic_information, check_target, s
 from engine.client.extended_attributes import setting_ea
 from engine.client.leases import Lease
 from engine.client.stat import FileStat, stat_at_close, stat_from_all
+from engine.client.telling import Telling
 from engine.client.tree import Tree
-from engine.errors import RemoteProtocolError
-from engine.proto.inflight import Reply
+from engine.errors import NtStatusError, RemoteProtocolError, SmbError, error_from_status
+from engine.proto.inflight import Reply, Request
 from engine.wire.constants import Access, CloseFlags, InfoType, IoctlFlags, LockFlags
 from engine.wire.create import CloseRequest, CloseResponse
 from engine.wire.fscc import FileAllInformation
@@ -38,10 +41,14 @@ from engine.wire.io import (
     LockElement,
     LockRequest,
     LockResponse,
+    WriteRequest,
+    WriteResponse,
 )
 from engine.wire.ioctl import FsctlCode
 from engine.wire.primitives import Buffer, FileId
 from engine.wire.query import QueryInfoRequest, QueryInfoResponse
+
+log = logging.getLogger(__name__)
 
 ALL_INFORMATION_ROOM: Final = 4096
 """Room for FileAllInformation with a name of 2,000 characters; a longer one is cut, which does no harm."""
@@ -72,6 +79,7 @@ class File:
         file_id: FileId,
         stat: FileStat,
         access: Access,
+        telling: Telling,
         *,
         existed: bool,
         max_read: int,
@@ -93,6 +101,7 @@ class File:
         and where the server gives fewer. None if nothing was read. A view into the buffer that it was
         received in, which it keeps from being used again: set it to None when it is done with."""
         self._tree = tree
+        self._telling = telling
         self._max_read = max_read
         self._max_write = max_write
         self._closed = False
@@ -137,11 +146,107 @@ class File:
         """Close the handle and return the attributes that the file then has, in one round trip."""
         self._closed = True
         query, closed = await self._tree.exchange(
-            query_all(self.file_id),
-            CloseRequest(file_id=self.file_id, flags=CloseFlags.POSTQUERY_ATTRIB),
-            what=f"close {self.path}",
+            query_all(self.file_id), self._close_telling(), what=f"close {self.path}"
         )
-        return stat_at_close(_decode_all(query.message), CloseResponse.decode_untrusted(closed.message))
+        stat = _decode_all(query.message)
+        return stat_at_close(stat, CloseResponse.decode_untrusted(closed.message)) or stat
+
+    def close_and_tell(self, on_told: Callable[[FileStat | None], None], *, details: bool = True) -> None:
+        """Close the handle without waiting for the server, and pass on the attributes that the file then has.
+
+        Without `details` they come without those of `FileStat`, unless it takes a question to get any.
+        `on_told` is called in the step in which the reply is here, and must not wait or raise; with None if
+        the server tells nothing, which happens once, or the connection is lost.
+        """
+        self._closed = True
+        requests = self._closing(details)
+
+        def take(replies: Sequence[Reply] | None) -> None:
+            on_told(self._told_untrusted(replies) if replies is not None else None)
+
+        self._tree.connection.send_later(requests, self._tree.batch, take)
+
+    async def write_and_set_basic(
+        self,
+        offset: int,
+        data: Buffer,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: int | None = None,
+    ) -> SmbError | None:
+        """Write all of `data` at `offset`, then set times and attributes, in one round trip where that fits.
+
+        Returns what the server says to the change, None if it was made. A failed write is raised; whether
+        the change was made is unknown then.
+        """
+        change = basic_information(access_ns, write_ns, None, None, attributes)
+        setting = f"set attributes of {self.path}"
+        written = 0
+        if len(data) <= min(self._max_write, self._tree.connection.room_beside(1)):
+            write = WriteRequest(data=data, offset=offset, file_id=self.file_id)
+            replies = await self._tree.exchange(
+                write, set_info(change, self.file_id), what=f"write {self.path}", required=1
+            )
+            written = WriteResponse.decode_untrusted(replies[0].message).count
+            if written > len(data):
+                raise RemoteProtocolError(
+                    f"the server says it took {written} of the {len(data)} bytes of {self.path}"
+                )
+            status = replies[1].header.status
+            if written == len(data):
+                is_made = status == ntstatus.STATUS_SUCCESS
+                return None if is_made else error_from_status(status, setting)
+        await self.write_at(offset + written, memoryview(data)[written:])
+        try:
+            await self._set(change, setting)
+        except NtStatusError as error:
+            return error
+        return None
+
+    async def set_basic_and_close(
+        self,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: int | None = None,
+        details: bool = True,
+    ) -> FileStat | None:
+        """As `set_basic`, then close the handle, in one round trip; the attributes as from `close_and_tell`.
+
+        If they cannot be set that is raised, and the handle is closed all the same.
+        """
+        self._closed = True
+        change = set_info(basic_information(access_ns, write_ns, None, None, attributes), self.file_id)
+        replies = await self._tree.exchange(
+            change, *self._closing(details), what=f"set attributes of {self.path}", required=1
+        )
+        return self._told_untrusted(replies[1:])
+
+    def _closing(self, details: bool) -> list[Request]:
+        """The CLOSE that tells the attributes, behind a QUERY_INFO if it has to be."""
+        close = self._close_telling()
+        return [query_all(self.file_id), close] if details or not self._telling.at_close else [close]
+
+    def _told_untrusted(self, replies: Sequence[Reply]) -> FileStat | None:
+        """What the replies to `_closing` tell; None for nothing that can be believed."""
+        if replies[-1].header.status != ntstatus.STATUS_SUCCESS:
+            # It may still be open, because what came before the CLOSE failed.
+            self._tree.connection.close_later(self.file_id, self._tree.batch)
+        if any(reply.header.status != ntstatus.STATUS_SUCCESS for reply in replies):
+            return None
+        try:
+            queried = [_decode_all(reply.message) for reply in replies[:-1]]
+            stat = queried[0] if queried else replace(self.stat, number_of_links=0, ea_size=None)
+            told = stat_at_close(stat, CloseResponse.decode_untrusted(replies[-1].message))
+        except RemoteProtocolError as error:
+            log.debug("what the close of %s told makes no sense: %s", self.path, error)
+            return None
+        self._telling.at_close = self._telling.at_close and told is not None
+        return told or (queried[0] if queried else None)
+
+    def _close_telling(self) -> CloseRequest:
+        return CloseRequest(file_id=self.file_id, flags=CloseFlags.POSTQUERY_ATTRIB)
 
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""
@@ -285,5 +390,3 @@ class File:
 def _decode_all(message: memoryview) -> FileStat:
     response = QueryInfoResponse.decode_untrusted(message)
     return stat_from_all(FileAllInformation.decode_untrusted(memoryview(response.buffer)))
-
-

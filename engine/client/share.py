@@ -30,8 +30,9 @@ from engine.client.stat import (
     VolumeSize,
     stat_at_close,
     stat_from_all,
-    stat_of_created,
+    stat_from_create,
 )
+from engine.client.telling import Telling
 from engine.client.tree import Tree
 from engine.errors import (
     InvalidParameter,
@@ -58,7 +59,7 @@ from engine.wire.constants import (
     ShareAccess,
 )
 from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
-from engine.wire.create_contexts import CreateContext, QueryOnDiskIdRequest
+from engine.wire.create_contexts import CreateContext
 from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_set import (
     FileDispositionInformation,
@@ -106,6 +107,7 @@ class Share(TreeControls):
         """Bytes that one WRITE may carry."""
         self.supports_file_ids = True
         super().__init__(tree)
+        self._telling = Telling()
         negotiated = tree.connection.negotiated
         assert negotiated is not None
         self._negotiated = negotiated
@@ -174,9 +176,12 @@ class Share(TreeControls):
         share_access: ShareAccess = SHARE_ALL,
         lease: Lease | None = None,
         read: int = 0,
+        details: bool = True,
     ) -> File:
         """Open or create a file and learn its attributes (one round trip).
 
+        Without `details` the number of links and the size of the extended attributes may be left out, which
+        spares the server a request; so may be, once for each volume of the share, the saving itself.
         Asks for all caching rights under `lease`; what there is afterwards is `lease.state`. With `read`
         that many bytes from the file's beginning come along as `initial_data`, where the credits allow
         it; that they do not come is no error.
@@ -190,16 +195,25 @@ class Share(TreeControls):
                 create_disposition=disposition,
                 create_options=options,
                 name=path,
-                contexts=claim.contexts,
+                contexts=(*claim.contexts, *self._telling.contexts),
             )
-            requests: list[Request] = [create, _QUERY_ALL]
+            requests: list[Request] = [create]
+            if details or not self._telling.has_ids:
+                requests.append(_QUERY_ALL)
+            required = len(requests)
             length = min(read, self.max_read)
             if length > 0:
                 reading = ReadRequest(length=length, offset=0, file_id=FILE_ID_RELATED)
                 if self._tree.connection.fits([*requests, reading]):
                     requests.append(reading)
-            replies = await self._tree.exchange(*requests, what=f"open {path}", required=2)
-            return self._opened(path, access, claim, lease, replies, length)
+            replies = await self._tree.exchange(*requests, what=f"open {path}", required=required)
+            response = CreateResponse.decode_untrusted(replies[0].message)
+            file = self._opened(
+                path, access, claim, lease, response, replies[1:required], replies[required:], length
+            )
+        if required == 1 and self._telling.file_id(response) is None:
+            await self._ask_opened(file, response)
+        return file
 
     def _opened(
         self,
@@ -207,14 +221,19 @@ class Share(TreeControls):
         access: Access,
         claim: Claim,
         lease: Lease | None,
-        replies: Sequence[Reply],
+        response: CreateResponse,
+        queried: Sequence[Reply],
+        read: Sequence[Reply],
         length: int,
     ) -> File:
-        response = CreateResponse.decode_untrusted(replies[0].message)
         try:
             is_leased = claim.settle(response)
-            stat = _decode_all(replies[1])
-            initial_data = _decode_initial(replies[2], length) if len(replies) > 2 else None
+            if queried:
+                stat = _decode_all(queried[0])
+                self._telling.compare(response, stat)
+            else:
+                stat = stat_from_create(response, self._telling.file_id(response) or 0)
+            initial_data = _decode_initial(read[0], length) if read else None
         except RemoteProtocolError:
             self._tree.connection.close_later(response.file_id, self._tree.batch)
             raise
@@ -224,6 +243,7 @@ class Share(TreeControls):
             response.file_id,
             stat,
             access,
+            self._telling,
             existed=response.create_action != CreateAction.CREATED,
             max_read=self.max_read,
             max_write=self.max_write,
@@ -231,11 +251,36 @@ class Share(TreeControls):
             initial_data=initial_data,
         )
 
-    async def stat(self, path: str) -> FileStat:
-        """The attributes of a file or folder (one round trip)."""
-        create = CreateRequest(desired_access=_ATTRIBUTES, name=path)
-        _, queried, _ = await self._tree.exchange(create, _QUERY_ALL, _CLOSE, what=f"stat {path}")
-        return _decode_all(queried)
+    async def _ask_opened(self, file: File, response: CreateResponse) -> None:
+        """The CREATE did not tell which file it is, or for the first time on this volume."""
+        try:
+            file.stat = await file.query()
+        except BaseException:
+            file.close_later()
+            raise
+        self._telling.compare(response, file.stat)
+
+    async def stat(self, path: str, *, details: bool = True) -> FileStat:
+        """The attributes of a file or folder (one round trip); `details` as for `open`."""
+        has_ids = self._telling.has_ids
+        contexts = self._telling.contexts if not has_ids or not details else ()
+        create = CreateRequest(desired_access=_ATTRIBUTES, name=path, contexts=contexts)
+        if has_ids and not details:
+            created, _ = await self._tree.exchange(create, _CLOSE, what=f"stat {path}")
+            response = CreateResponse.decode_untrusted(created.message)
+            file_id = self._telling.file_id(response)
+            if file_id is not None:
+                return stat_from_create(response, file_id)
+            create = dataclasses.replace(create, contexts=self._telling.contexts)
+        return await self._create_and_ask(create, f"stat {path}")
+
+    async def _create_and_ask(self, create: CreateRequest, what: str) -> FileStat:
+        """Open or make something for a moment only, and ask for its attributes."""
+        created, queried, _ = await self._tree.exchange(create, _QUERY_ALL, _CLOSE, what=what)
+        stat = _decode_all(queried)
+        if create.contexts:
+            self._telling.compare(CreateResponse.decode_untrusted(created.message), stat)
+        return stat
 
     async def open_folder(self, path: str, *, pattern: str = "*", lease: Lease | None = None) -> Folder:
         """Open a folder and read its first entries (one round trip).
@@ -268,10 +313,15 @@ class Share(TreeControls):
             create_disposition=Disposition.CREATE,
             create_options=CreateOptions.DIRECTORY_FILE,
             name=path,
-            contexts=(*contexts, QueryOnDiskIdRequest()),
+            contexts=(*contexts, *self._telling.contexts),
         )
-        created, _ = await self._tree.exchange(create, _CLOSE, what=f"make the folder {path}")
-        return stat_of_created(CreateResponse.decode_untrusted(created.message))
+        what = f"make the folder {path}"
+        if not self._telling.has_ids:
+            return await self._create_and_ask(create, what)
+        created, _ = await self._tree.exchange(create, _CLOSE, what=what)
+        response = CreateResponse.decode_untrusted(created.message)
+        file_id = self._telling.file_id(response)
+        return await self.stat(path) if file_id is None else stat_from_create(response, file_id)
 
     async def unlink(
         self,
@@ -438,7 +488,7 @@ class Share(TreeControls):
             create_disposition=disposition,
             create_options=CreateOptions.NON_DIRECTORY_FILE,
             name=path,
-            contexts=contexts,
+            contexts=(*contexts, *self._telling.contexts),
         )
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
         # Which file it is comes first: some servers refuse all that follows a refusal.
@@ -458,7 +508,7 @@ class Share(TreeControls):
             raise RemoteProtocolError(f"the server says it took {count} of the {len(data)} bytes of {path}")
         if count == len(data):
             stat.size = max(stat.size, count)
-            return stat_at_close(stat, CloseResponse.decode_untrusted(closed.message))
+            return stat_at_close(stat, CloseResponse.decode_untrusted(closed.message)) or stat
         try:
             return await self._write_in_parts(path, data, Disposition.OPEN, count, lease)
         except BaseException:
@@ -595,4 +645,3 @@ def _decode_initial(reply: Reply, length: int) -> memoryview | None:
     if len(data) > length:
         raise RemoteProtocolError(f"the server sent {len(data)} bytes where {length} were asked for")
     return memoryview(data)
-

@@ -18,8 +18,9 @@ _DIRECTORY = int(FileAttributes.DIRECTORY)
 class FileStat:
     """A file's attributes. Times are nanoseconds since 1970, sizes bytes.
 
-    `file_id` is the server's number for the file, 0 if it has none. `number_of_links` is 0 where the
-    source does not tell (listings, new files). `attributes` is a set of `FileAttributes` bits.
+    `file_id` is the server's number for the file, 0 if it has none. `attributes` is a set of
+    `FileAttributes` bits. The details, `number_of_links` and `ea_size` (bytes of extended attributes),
+    are 0 and None where the source does not tell them: CREATE and CLOSE neither, listings no links.
     """
 
     file_id: int
@@ -32,7 +33,7 @@ class FileStat:
     change_ns: int
     number_of_links: int = 0
     reparse_tag: int = 0
-    ea_size: int = 0
+    ea_size: int | None = None
 
     @property
     def is_directory(self) -> bool:
@@ -94,13 +95,13 @@ def stat_from_all(info: FileAllInformation) -> FileStat:
     )
 
 
-def stat_at_close(stat: FileStat, response: CloseResponse) -> FileStat:
-    """`stat`, asked for just before the CLOSE, with what the CLOSE changed ([MS-SMB2] 2.2.16).
+def stat_at_close(stat: FileStat, response: CloseResponse) -> FileStat | None:
+    """`stat`, of the same file, with what a CLOSE tells ([MS-SMB2] 2.2.16); None if it does not tell.
 
     Some servers keep the time of a write back until then.
     """
     if not response.flags & CloseFlags.POSTQUERY_ATTRIB:
-        return stat
+        return None
     return replace(
         stat,
         size=response.end_of_file,

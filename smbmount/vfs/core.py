@@ -30,6 +30,7 @@ from smbmount.vfs.handles import FileHandle, HandleTable
 from smbmount.vfs.idle import IdleFiles
 from smbmount.vfs.inodes import Dentry, Inode, InodeTable
 from smbmount.vfs.kernel import KernelCache
+from smbmount.vfs.lateclose import LateCloses
 from smbmount.vfs.leases import Leases
 from smbmount.vfs.moves import Moves
 from smbmount.vfs.names import NameMap
@@ -77,7 +78,13 @@ class Core:
         self.files: HandleTable[FileHandle] = HandleTable()
         self.moves = Moves()
         self.kernel = kernel
-        self.idle = IdleFiles(spawn, self.inodes.discard_if_unused, config.close_timeout)
+        self.late = LateCloses(
+            spawn,
+            self.inodes,
+            time_to_live=config.attribute_timeout_file,
+            seconds=config.close_timeout,
+        )
+        self.idle = IdleFiles(spawn, self.inodes.discard_if_unused, config.close_timeout, self.late)
         caches = config.cache != "none"
         self.folder_leases = FolderLeases(share, self.inodes, spawn, config.close_timeout, enabled=caches)
         self.leases = Leases(share, spawn, self.idle, kernel, self.folder_leases, enabled=caches)
@@ -159,6 +166,7 @@ class Core:
         if outdated is not None:
             self.inodes.remove(outdated)
         answer.stat.number_of_links = answer.stat.number_of_links or 1
+        answer.stat.ea_size = answer.stat.ea_size or 0
         return self.adopt(parent, name, smb_name, answer)
 
     async def classify(self, path: str, stat: FileStat) -> tuple[int, bytes | None]:
@@ -211,6 +219,7 @@ class Core:
             if inode.writes is not None and inode.is_dirty:
                 await inode.writes.drain()
             asked, asked_at, term = self.inodes.tick, self.now(), inode.vouching
+            knows_content = inode.content_validity(asked_at) > 0
             if inode.handles:
                 stat = await inode.handles[0].file.query()
             else:
@@ -218,7 +227,11 @@ class Core:
                 if found is None:
                     continue
                 stat = found
-            inode.update(stat, asked, asked_at + self.time_to_live(inode.kind))
+            fresh_until = asked_at + self.time_to_live(inode.kind)
+            if knows_content and inode.content_validity(self.now()):
+                inode.update_details(stat, asked, fresh_until)
+                return
+            inode.update(stat, asked, fresh_until)
             inode.vouch(term, asked_at)
             return
 

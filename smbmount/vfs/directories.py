@@ -8,6 +8,7 @@ fetched are taken from the inode table, not from the outdated snapshot.
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -21,9 +22,12 @@ from smbmount.vfs.handles import HandleTable
 from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import MAX_ENTRIES, Entry, FolderWatch, Listing, ListingCache
 from smbmount.vfs.liststream import ListingStream
-from smbmount.vfs.prefetch import ListingsAhead
+from smbmount.vfs.prefetch import ListingsAhead, is_wanted
+from smbmount.vfs.renewal import renew_names
 from smbmount.vfs.scanner import Scanner
 from smbmount.vfs.vouching import Word
+
+log = logging.getLogger(__name__)
 
 _DOTS: Final = 2
 _KEPT_BEHIND: Final = 20_000
@@ -32,11 +36,18 @@ _MISSES: Final = 2
 """The name asked for one by one at which the whole folder is listed instead."""
 _ENTRIES_PER_MISS: Final = 1000
 """A large folder is listed again after one more miss for each so many entries: that is what it costs."""
+_RENEWED_WITHIN: Final = 0.2
+"""The last part of a listing's validity, in which it is asked for anew if it is still used."""
 _NOT_AGAIN_FOR: Final = 60.0
 """Seconds for which a folder that is too large to be listed for a look-up, or must not be, is spared."""
 
 Reply = Callable[[bytes, Attributes, int], bool]
 """Takes a name, its attributes and the position behind it; False if there was no room for it."""
+
+
+def _worth(listing: Listing | None) -> int:
+    """The look-ups that are worth a listing as large as the last one."""
+    return _MISSES + (listing.size // _ENTRIES_PER_MISS if listing is not None else 0)
 
 
 class DirectoryHandle(FolderWatch):
@@ -79,6 +90,7 @@ class Directories:
         self._handles: HandleTable[DirectoryHandle] = HandleTable()
         self._not_before: dict[Inode, float] = {}
         self._priming: dict[Inode, trio.Event] = {}
+        self._renewing: set[Inode] = set()
         self._scanner = Scanner(core)
         self.listings = ListingCache()
         self.ahead = ListingsAhead(core, self._scanner, self.listings, self.enter)
@@ -144,17 +156,56 @@ class Directories:
         if parent in self._priming:
             await self._priming[parent].wait()
             return True
-        now, time_to_live = core.now(), core.time_to_live(DIRECTORY)
-        needed = _MISSES + (parent.listing.size // _ENTRIES_PER_MISS if parent.listing is not None else 0)
+        now, time_to_live, last = core.now(), core.time_to_live(DIRECTORY), parent.listing
+        needed = _worth(last)
         parent.misses = [moment for moment in parent.misses if moment > now - time_to_live][-needed:]
         parent.misses.append(now)
-        if len(parent.misses) < needed or self._not_before.get(parent, 0.0) > now:
+        goes_on = last is not None and last.served >= needed and last.fresh_until > now - time_to_live
+        if (len(parent.misses) < needed and not goes_on) or self._not_before.get(parent, 0.0) > now:
             return False
+        return await self._prime(parent)
+
+    async def _prime(self, parent: Inode) -> bool:
         self._priming[parent] = trio.Event()
         try:
             return await self._list_for_lookups(parent)
         finally:
             self._priming.pop(parent).set()
+
+    def note_served(self, parent: Inode, listing: Listing) -> None:
+        """A listing has answered a look-up. One that answers many is renewed before it expires."""
+        core = self._core
+        listing.served += 1
+        now = core.now()
+        if (
+            listing.served < _worth(listing)
+            or listing.validity(now) > core.time_to_live(DIRECTORY) * _RENEWED_WITHIN
+            or not is_wanted(core)
+            or parent in self._renewing
+            or self._not_before.get(parent, 0.0) > now
+        ):
+            return
+        self._renewing.add(parent)
+        core.spawn(self._renew, parent)
+        core.spawn(renew_names, core, parent)
+
+    def note_used(self, folder: Inode) -> None:
+        """A program opens a file of this folder, by a name that a listing told."""
+        if folder.listing is not None and folder.listing.validity(self._core.now()):
+            self.note_served(folder, folder.listing)
+
+    async def _renew(self, parent: Inode) -> None:
+        try:
+            async with self._core.moves.using(parent):
+                # Only here, as whoever waits for it may keep folders from being renamed.
+                if parent not in self._priming:
+                    await self._prime(parent)
+        except OSError as exc:
+            log.debug("%r was not listed again: %s", parent, exc)
+        except Exception:
+            log.exception("listing a folder again ended in a mistake of this program")
+        finally:
+            self._renewing.discard(parent)
 
     async def _list_for_lookups(self, parent: Inode) -> bool:
         core = self._core

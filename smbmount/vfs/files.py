@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import trio
 
@@ -18,15 +17,12 @@ from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.moves import uses_path
-from smbmount.vfs.opening import Opening, truncate_opened
+from smbmount.vfs.opening import Opening, stat_opened, truncate_opened
 from smbmount.vfs.readahead import ReadAhead
 from smbmount.vfs.remote import RemoteFile
 from smbmount.vfs.writebehind import WriteBehind
 
 log = logging.getLogger(__name__)
-
-_CLOSE_SECONDS: Final = 60.0
-"""How long a close is waited for, by those who want the times that it sets."""
 
 
 @dataclass(slots=True)
@@ -105,6 +101,7 @@ class Files:
                 options=CreateOptions.NON_DIRECTORY_FILE,
                 attributes=attributes_for_new(mode),
                 lease=lease,
+                details=False,
             )
             stat = file.stat
             if file.existed:
@@ -112,6 +109,9 @@ class Files:
             if file.existed and flags & os.O_TRUNC:
                 stat = await truncate_opened(file)
                 asked = core.inodes.tick
+            if file.existed:
+                # Another client has made it since it was looked up.
+                stat = await stat_opened(file)
         if file.existed:
             dentry = core.adopt(parent, name, smb_name, Answer(stat, FILE, None, asked, asked_at, word))
         else:
@@ -180,7 +180,7 @@ class Files:
         """Up to `length` bytes at `offset`; fewer only at the end of the file."""
         handle = self._core.files[number]
         inode = handle.inode
-        if handle.content is not None and inode.validity(self._core.now()):
+        if handle.content is not None and inode.content_validity(self._core.now()):
             return handle.content[offset : offset + length]
         writes, end = inode.writes, offset + length
         if writes is not None and inode.is_dirty and end > min(inode.clean_size, writes.lowest_offset()):
@@ -342,7 +342,9 @@ class Files:
         written the times are final only then, so whoever needs them waits for `closed`."""
         core, inode = self._core, handle.inode
         if handle.wrote and not inode.unlinked:
-            core.spawn(self._close_written, handle, closed)
+            # As long as another handle is open, Samba tells the time of writing as it was before.
+            core.idle.close(inode)
+            core.late.add(inode, handle.file, closed)
             return
         readable, named = handle.readahead is not None, bool(inode.names)
         if not (
@@ -351,23 +353,8 @@ class Files:
             and core.idle.park(inode, handle.file, writable=handle.writable, content=handle.content)
         ):
             handle.file.close_later()
-        inode.closing = _without(inode.closing, closed)
+        inode.closing = tuple(event for event in inode.closing if event is not closed)
         closed.set()
-
-    async def _close_written(self, handle: FileHandle, closed: trio.Event) -> None:
-        core, inode = self._core, handle.inode
-        asked, asked_at = core.inodes.tick, core.now()
-        try:
-            with trio.move_on_after(_CLOSE_SECONDS):
-                stat = await handle.file.close_and_stat()
-                inode.update(stat, asked, asked_at + core.time_to_live(FILE))
-        except SmbError as exc:
-            log.debug("%r may not be closed: %s", inode, exc)
-        except Exception:
-            log.exception("a close ended in a mistake of this program")
-        finally:
-            inode.closing = _without(inode.closing, closed)
-            closed.set()
 
     async def _settle(self, handle: FileHandle) -> None:
         """Have nothing under way for an open file any more; raises an error that was not reported."""
@@ -412,10 +399,6 @@ class Files:
     async def _drain(self, inode: Inode) -> None:
         if inode.writes is not None and inode.is_dirty:
             await inode.writes.drain()
-
-
-def _without(events: tuple[trio.Event, ...], gone: trio.Event) -> tuple[trio.Event, ...]:
-    return tuple(event for event in events if event is not gone)
 
 
 def _access(flags: int) -> Access:

@@ -13,6 +13,7 @@ from smbmount.vfs.core import Core
 from smbmount.vfs.directories import Directories
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.files import Files
+from smbmount.vfs.inodes import Inode
 from smbmount.vfs.kernel import KernelCache, NoKernel
 from smbmount.vfs.metadata import Metadata
 from smbmount.vfs.namespace import Namespace
@@ -69,10 +70,15 @@ class FileSystem:
         self.renames = Renames(self.core, self.names)
         self.files = Files(self.core)
         self.files_ahead = FilesAhead(self.core, self.folders.enter, self.files.opening.fetch_ahead)
-        self.files.on_open = self.files_ahead.note_open
+        self.files.on_open = self._note_open
         self.metadata = Metadata(self.core, self.files)
         self.xattrs = ExtendedAttributes(self.core)
         self.copies = Copies(self.core, self.names, self.renames)
+
+    def _note_open(self, inode: Inode, foreseen: bool) -> None:
+        self.files_ahead.note_open(inode, foreseen)
+        if inode.names:
+            self.folders.note_used(inode.names[-1].parent)
 
     def counts(self) -> dict[str, int]:
         """How much is known, open and unwritten, for those who look at the mount."""

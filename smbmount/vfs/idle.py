@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from engine import LeaseState
+from smbmount.vfs.lateclose import LateCloses
 from smbmount.vfs.remote import RemoteFile
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 MAX_IDLE: Final = 512
 """Handles kept at once; beyond that the one that has waited longest goes. Their contents: 32 MiB at most."""
-
-_EXCLUSIVE: Final = int(LeaseState.READ_CACHING | LeaseState.HANDLE_CACHING | LeaseState.WRITE_CACHING)
 
 
 class IdleFile:
@@ -59,7 +57,8 @@ class IdleFile:
 class IdleFiles:
     """All parked handles of a mount; each is kept for `seconds`, none if that is 0.
 
-    `on_closed(inode)` is called when a parked handle was closed.
+    `on_closed(inode)` is called when a parked handle was closed. What `late` keeps of written files is closed
+    with them.
     """
 
     def __init__(
@@ -67,8 +66,10 @@ class IdleFiles:
         spawn: Callable[..., object],
         on_closed: Callable[[Inode], None],
         seconds: float,
+        late: LateCloses,
         limit: int = MAX_IDLE,
     ) -> None:
+        self.late = late
         self._spawn = spawn
         self._on_closed = on_closed
         self._seconds = seconds
@@ -89,7 +90,7 @@ class IdleFiles:
         named_until: float = 0.0,
     ) -> bool:
         """Take over a readable handle that nobody uses; False if it is the caller's still: not to be kept."""
-        if self._seconds <= 0 or inode.unlinked or inode.idle or not is_exclusive(inode):
+        if self._seconds <= 0 or inode.unlinked or inode.idle or not inode.is_exclusive:
             return False
         while len(self._files) >= self._limit:
             self._close(next(iter(self._files)))
@@ -113,11 +114,13 @@ class IdleFiles:
 
     def close(self, inode: Inode) -> None:
         """Close what is parked of an inode, without waiting for the server."""
+        self.late.close(inode)
         for parked in tuple(inode.idle):
             self._close(parked)
 
     def close_below(self, folder: Inode) -> None:
         """Close what is parked in a folder and below: servers do not rename it otherwise."""
+        self.late.close_below(folder)
         inodes = dict.fromkeys(parked.inode for parked in self._files)
         for inode in inodes:
             if folder in inode.ancestors():
@@ -125,6 +128,7 @@ class IdleFiles:
 
     def close_all(self) -> None:
         """Close everything, without waiting for the server."""
+        self.late.close_all()
         for parked in tuple(self._files):
             self._close(parked)
 
@@ -146,8 +150,3 @@ class IdleFiles:
                     self._close(next(iter(self._files)))
         finally:
             self._reaping = False
-
-
-def is_exclusive(inode: Inode) -> bool:
-    """Whether the server would say at once if another client opened the file."""
-    return inode.lease is not None and inode.lease.state & _EXCLUSIVE == _EXCLUSIVE

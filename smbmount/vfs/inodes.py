@@ -13,6 +13,7 @@ module for that reason.
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ from smbmount.vfs.vouching import Word
 
 if TYPE_CHECKING:
     from smbmount.vfs.idle import IdleFile
+    from smbmount.vfs.lateclose import LateClose
     from smbmount.vfs.listings import FolderWatch, Listing
     from smbmount.vfs.writebehind import WriteBehind
 
@@ -34,6 +36,7 @@ LEASED_SECONDS: Final = 30.0
 """The validity of attributes while the server vouches for the file: it says when data and size change,
 but not when another client sets times or DOS attributes."""
 
+_EXCLUSIVE: Final = int(LeaseState.READ_CACHING | LeaseState.HANDLE_CACHING | LeaseState.WRITE_CACHING)
 _READ_CACHING: Final = int(LeaseState.READ_CACHING)
 
 ROOT_NUMBER: Final = 1
@@ -54,13 +57,16 @@ class Inode:
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
     server when all was written. `told` is the version of the content that the kernel was told last.
-    `closing` has an event for each open file whose last close is under way.
+    `closing` has an event for each open file whose last close is under way; `late` is one that waits for it.
 
     `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.
     The attributes hold until `vouched_until` if the term is still `vouched_term`; what the kernel has cached
     of the content holds while it is `pages_term`. `pages` is the version of the content when the kernel
     last began to cache it. `is_kept` says of a folder that its handle is kept open, `broken_at` when its
     lease was broken last.
+
+    `details_until` limits this for the number of links and the size of the extended attributes: an open or a
+    close may tell all but these, which are then as old as they were.
     """
 
     __slots__ = (
@@ -69,6 +75,7 @@ class Inode:
         "children",
         "clean_size",
         "closing",
+        "details_until",
         "directory_handles",
         "file_id",
         "fresh_until",
@@ -76,6 +83,7 @@ class Inode:
         "idle",
         "is_kept",
         "kind",
+        "late",
         "lease",
         "listing",
         "misses",
@@ -101,6 +109,7 @@ class Inode:
         self.file_id = file_id
         self.stat = stat
         self.fresh_until = 0.0
+        self.details_until = math.inf
         self.clean_size = stat.size
         self.closing: tuple[trio.Event, ...] = ()
         self.changed = 0
@@ -110,6 +119,7 @@ class Inode:
         self.children: dict[bytes, Dentry] = {}
         self.handles: list[FileHandle] = []
         self.idle: list[IdleFile] = []
+        self.late: LateClose | None = None
         self.lease: Lease | None = None
         self.vouched_term = 0
         self.vouched_until = 0.0
@@ -153,7 +163,13 @@ class Inode:
         return sum(dentry.number == self.number for dentry in self.names) or 1
 
     def validity(self, now: float) -> float:
-        """The seconds for which the attributes may still be used."""
+        """The seconds for which the attributes may still be used: none while a close will change them."""
+        if self.late is not None:
+            return 0.0
+        return min(self.content_validity(now), max(0.0, self.details_until - now))
+
+    def content_validity(self, now: float) -> float:
+        """The same for all but the details: for the content, its size and its times."""
         if self.stale or self.is_dirty:
             return 0.0
         return max(0.0, self._known_until() - now)
@@ -162,20 +178,31 @@ class Inode:
         """Whether what others may have changed is known; our own writes may have moved the times since."""
         return self._known_until() > now
 
+    def knows_details(self, now: float) -> bool:
+        """Whether the details need not be asked for; no lease says when another client changes these."""
+        return min(self.fresh_until, self.details_until) > now
+
     def _known_until(self) -> float:
         until = self.fresh_until
-        if self.vouched_term and self.vouched_term == self.vouching and not self._is_overtaken():
+        if self._is_vouched():
             until = max(until, self.vouched_until)
         return until
 
-    def _is_overtaken(self) -> bool:
-        """Whether the folder's lease was broken since this one's was believed: that tells of times set."""
-        return bool(self.names) and self.names[-1].parent.broken_at + LEASED_SECONDS > self.vouched_until
+    def _is_vouched(self) -> bool:
+        """Whether the lease has had no gap since, and the folder's no break, which tells of times set."""
+        if not self.vouched_term or self.vouched_term != self.vouching:
+            return False
+        return not self.names or self.names[-1].parent.broken_at + LEASED_SECONDS <= self.vouched_until
 
     @property
     def vouching(self) -> int:
         """The lease's term while the server vouches for the content, else 0."""
         return self.lease.term if self.lease is not None and self.lease.state & _READ_CACHING else 0
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether the server would say at once if another client opened the file."""
+        return self.lease is not None and self.lease.state & _EXCLUSIVE == _EXCLUSIVE
 
     @property
     def knowledge(self) -> tuple[int, int]:
@@ -195,6 +222,11 @@ class Inode:
         """Take the server's answer to a question asked at the table's tick `asked`."""
         if asked < self.changed:
             return
+        if stat.ea_size is None:
+            self.details_until = min(self.details_until, self.fresh_until)
+            stat.ea_size = self.stat.ea_size
+        else:
+            self.details_until = math.inf
         if not stat.number_of_links:
             stat.number_of_links = self.stat.number_of_links
         if self.is_dirty:
@@ -206,17 +238,30 @@ class Inode:
             self.clean_size = stat.size
         self.fresh_until = max(fresh_until, self.fresh_until)
 
+    def update_details(self, stat: FileStat, asked: int, fresh_until: float) -> None:
+        """Take only the details of an answer, as all else is vouched for: of a file that is open here Samba
+        may tell, by its name, the time of writing as it was before."""
+        if asked >= self.changed and stat.ea_size is not None:
+            self.stat.ea_size = stat.ea_size
+            self.stat.number_of_links = stat.number_of_links or self.stat.number_of_links
+            self.details_until = math.inf
+            self.fresh_until = max(fresh_until, self.fresh_until)
+
     def update_from_listing(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take a listing's attributes, unless we know better: servers update them late while a file is open
         for writing, and they have no link counts."""
-        if asked < self.changed or fresh_until <= self._known_until() or self.stale:
+        if asked < self.changed:
             return
-        if self.handles and any(handle.writable for handle in self.handles):
+        is_written = self.stale or any(handle.writable for handle in self.handles)
+        if is_written or fresh_until <= self._known_until():
+            self.stat.ea_size = stat.ea_size
+            self.details_until = max(self.details_until, fresh_until)
             return
         stat.number_of_links = self.stat.number_of_links
         self._take(stat)
         self.clean_size = stat.size
         self.fresh_until = fresh_until
+        self.details_until = math.inf
 
     def _take(self, stat: FileStat) -> None:
         if self.content_version != _content_version(stat):
@@ -236,8 +281,11 @@ class Inode:
             parked.content = None
 
     async def wait_for_closes(self) -> None:
-        """Return once no file that wrote is being closed: a server sets the time of writing with it."""
+        """Have no file that wrote open any more: a server sets the time of writing with its close."""
         while self.closing:
+            if self.late is not None:
+                self.late.begin()
+                continue
             await self.closing[-1].wait()
 
     def ancestors(self) -> Iterator[Inode]:
@@ -525,6 +573,7 @@ class InodeTable:
             or inode.is_kept
             or inode.handles
             or inode.idle
+            or inode.late
             or inode.directory_handles
             or inode.is_dirty
             or any(number in self._lookups for number in inode.numbers)

@@ -17,7 +17,7 @@ import trio
 from engine import Lease, LeaseState, SmbError
 from smbmount.vfs.attributes import DIRECTORY
 from smbmount.vfs.folder_leases import FolderLeases
-from smbmount.vfs.idle import IdleFiles, is_exclusive
+from smbmount.vfs.idle import IdleFiles
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.kernel import KernelCache
 from smbmount.vfs.remote import RemoteShare
@@ -88,7 +88,7 @@ class Leases:
         if not lease.state & _READ:
             inode.expire()
             inode.drop_readahead()
-        if not is_exclusive(inode):
+        if not inode.is_exclusive:
             self._idle.close(inode)
         self._spawn(self._obey, inode, lease)
 

@@ -92,6 +92,8 @@ class Listing:
     ) -> None:
         self.entries = list(entries)
         self.fresh_until = fresh_until
+        self.served = 0
+        """Look-ups that it has answered."""
         self._word = word
         self._changed: set[str] = set()
         self._complete = complete

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -27,6 +28,7 @@ from smbmount.vfs.files import Files
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.moves import uses_path
 from smbmount.vfs.names import MAX_NAME_BYTES
+from smbmount.vfs.remote import RemoteFile
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,31 @@ class VolumeStatus:
     free_blocks: int
     available_blocks: int
     max_name: int
+
+
+class _BasicChange:
+    """Times and DOS attributes to be set; `made_by` is the open file whose data they went along with."""
+
+    def __init__(
+        self, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
+    ) -> None:
+        self._access_ns = access_ns
+        self._write_ns = write_ns
+        self._attributes = attributes
+        self._error: SmbError | None = None
+        self.made_by: RemoteFile | None = None
+
+    async def write(self, file: RemoteFile, offset: int, data: bytes) -> None:
+        """Write, and make the change; raises the error of the write, which leaves the change to be made."""
+        self._error = await file.write_and_set_basic(
+            offset, data, access_ns=self._access_ns, write_ns=self._write_ns, attributes=self._attributes
+        )
+        self.made_by = file
+
+    def raise_error(self) -> None:
+        """Raise what the server said to the change."""
+        if self._error is not None:
+            raise self._error
 
 
 class Metadata:
@@ -91,23 +118,23 @@ class Metadata:
     ) -> None:
         """Set them after all data has gone, and through the open files that wrote: their later close
         would otherwise set the time of writing anew. `PosixError` ESTALE if the name is another file's."""
-        core, opening = self._core, self._files.opening
+        core = self._core
+        if await self._set_with_close(inode, access_ns, write_ns, attributes):
+            return
         await inode.wait_for_closes()
-        if inode.writes is not None and inode.is_dirty:
-            await inode.writes.drain()
+        change = _BasicChange(access_ns, write_ns, attributes)
+        await self._write_out(inode, change)
         handles = [handle for handle in inode.handles if handle.wrote]
         handles = handles or [handle for handle in inode.handles if handle.writable][:1]
         try:
+            change.raise_error()
             for handle in handles:
-                await handle.file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
-            if not handles and opening.is_named(inode):
-                path, lease = core.inodes.path(inode), core.leases.for_change(inode.names[-1].parent, inode)
-                await core.share.set_basic(
-                    path, access_ns=access_ns, write_ns=write_ns, attributes=attributes, lease=lease
-                )
-            elif not handles:
-                async with opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
-                    await file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
+                if handle.file is not change.made_by:
+                    await handle.file.set_basic(
+                        access_ns=access_ns, write_ns=write_ns, attributes=attributes
+                    )
+            if not handles and change.made_by is None:
+                await self._set_by_name(inode, access_ns, write_ns, attributes)
         except BaseException:
             inode.expire()
             raise
@@ -121,6 +148,39 @@ class Metadata:
             inode.stale = inode.stale and inode.is_dirty
         if attributes is not None:
             stat.attributes = attributes
+
+    async def _set_by_name(
+        self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
+    ) -> None:
+        core, opening = self._core, self._files.opening
+        if opening.is_named(inode):
+            path, lease = core.inodes.path(inode), core.leases.for_change(inode.names[-1].parent, inode)
+            await core.share.set_basic(
+                path, access_ns=access_ns, write_ns=write_ns, attributes=attributes, lease=lease
+            )
+            return
+        async with opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+            await file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
+
+    async def _write_out(self, inode: Inode, change: _BasicChange) -> None:
+        """Bring all data to the server, and the change along with it if that is little, of one open file."""
+        writes, wrote = inode.writes, [handle for handle in inode.handles if handle.wrote]
+        if writes is None or not inode.is_dirty:
+            return
+        if len(wrote) != 1 or not await writes.drain_by(wrote[0], partial(change.write, wrote[0].file)):
+            await writes.drain()
+
+    async def _set_with_close(
+        self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
+    ) -> bool:
+        """The same in one round trip with the close of a file that was just written; whether there is one."""
+        late = inode.late
+        if late is None or inode.handles or len(inode.closing) > 1:
+            return False
+        await self._core.late.set_basic(
+            late, access_ns=access_ns, write_ns=write_ns, attributes=attributes
+        )
+        return True
 
     async def access(self, number: int, mask: int, uid: int, gid: int) -> bool:
         """Whether the mode bits allow R_OK, W_OK, X_OK in `mask`; `PosixError` EROFS."""

@@ -71,7 +71,12 @@ class Namespace:
         core = self._core
         now = core.now()
         dentry = parent.children.get(name)
-        if dentry is not None and dentry.validity(now) and dentry.inode.validity(now):
+        # Whoever opens a file or passes a folder needs no attributes; who does is made to ask for them.
+        if (
+            dentry is not None
+            and dentry.validity(now)
+            and (dentry.inode.kind == DIRECTORY or dentry.inode.content_validity(now))
+        ):
             core.inodes.confirm(dentry)
             return dentry
         listing = parent.listing
@@ -80,8 +85,12 @@ class Namespace:
         entry = listing.find(smb_name)
         if entry is not None:
             dentry = self._directories.enter(parent, entry)
-            return dentry if dentry.inode.validity(now) else None
+            if not dentry.inode.content_validity(now):
+                return None
+            self._directories.note_served(parent, listing)
+            return dentry
         if dentry is None and listing.excludes(smb_name):
+            self._directories.note_served(parent, listing)
             raise NoSuchName(min(listing.validity(now), core.time_to_live(DIRECTORY)))
         return None
 
@@ -173,6 +182,7 @@ class Namespace:
                 options=CreateOptions.NON_DIRECTORY_FILE,
                 attributes=attributes_for_new(mode),
                 lease=core.leases.for_change(parent),
+                details=False,
             )
         file.close_later()
         answer = Answer(file.stat, FILE, None, core.inodes.tick, asked_at, word)
@@ -262,6 +272,7 @@ class Namespace:
         core.require_writable()
         inode, parent = core.inodes[number], core.folder(parent_number)
         smb_name = core.names.encode(name)
+        core.late.close(inode)
         async with core.moves.using(inode, parent):
             word = core.folder_leases.word(parent)
             with core.creating(parent, name):

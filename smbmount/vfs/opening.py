@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from engine import Access, CreateOptions, FileStat, InvalidParameter
 from smbmount.vfs.attributes import DIRECTORY, FILE
@@ -18,6 +19,9 @@ from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import SMALL_FILE, is_small
 from smbmount.vfs.moves import uses_path
 from smbmount.vfs.remote import RemoteFile
+
+_TIMELY: Final = 0.5
+"""The part of their validity that details have to have left for an open to do without them."""
 
 
 class Opening:
@@ -35,7 +39,7 @@ class Opening:
         """
         if inode.handles or inode.directory_handles or len(inode.names) != 1:
             return False
-        return inode.names[0].fresh_until > self._core.now()
+        return inode.names[0].validity(self._core.now()) > 0
 
     @asynccontextmanager
     async def checked(self, inode: Inode, access: Access) -> AsyncIterator[RemoteFile]:
@@ -48,6 +52,7 @@ class Opening:
 
     async def take_idle(self, inode: Inode, access: Access) -> IdleFile | None:
         """A parked handle with this access; `PosixError` ESTALE if the name leads to another file now."""
+        self._core.late.close(inode)
         writable = bool(access & Access.WRITE_DATA)
         if not any(parked.writable or not writable for parked in inode.idle):
             return None
@@ -71,7 +76,8 @@ class Opening:
         asked, asked_at, term = core.inodes.tick, core.now(), inode.vouching
         name = _name_in_use(inode)
         try:
-            stat = await core.share.stat(core.inodes.path(inode))
+            details = self._wants_details(inode)
+            stat = await core.share.stat(core.inodes.path(inode), details=details)
         except ABSENT:
             self._forget_name(name)
             raise PosixError(errno.ESTALE) from None
@@ -92,6 +98,7 @@ class Opening:
         can look whose file it is.
         """
         core = self._core
+        core.late.close(inode)
         asked, asked_at = core.inodes.tick, core.now()
         name = _name_in_use(inode)
         try:
@@ -162,17 +169,26 @@ class Opening:
         core = self._core
         share, path = core.share, core.inodes.path(inode)
         lease = core.leases.of(inode) if inode.kind == FILE else None
+        details = self._wants_details(inode)
         is_folder = inode.kind == DIRECTORY
         options = CreateOptions.DIRECTORY_FILE if is_folder else CreateOptions.NON_DIRECTORY_FILE
         wanted = not truncate and access & Access.READ_DATA and self._comes_whole(inode)
         read = SMALL_FILE if wanted else 0
         try:
-            return await share.open(path, access=access, options=options, lease=lease, read=read)
+            return await share.open(
+                path, access=access, options=options, lease=lease, read=read, details=details
+            )
         except InvalidParameter:
             if lease is None:
                 raise
             # The lease is for another file: this path has a new one, or the server tells hard links apart.
             return await share.open(core.inodes.path(inode), access=access, options=options)
+
+    def _wants_details(self, inode: Inode) -> bool:
+        """Whether the link count and the size of extended attributes are to be told, too: the server saves
+        a question if not, but programs wait for one if they look at the file when these are outdated."""
+        core = self._core
+        return not inode.knows_details(core.now() + core.time_to_live(FILE) * _TIMELY)
 
     def _forget_name(self, name: Dentry | None) -> None:
         if name is not None:
@@ -182,6 +198,17 @@ class Opening:
 def _name_in_use(inode: Inode) -> Dentry | None:
     """The name that its path is made of."""
     return inode.names[-1] if inode.names else None
+
+
+async def stat_opened(file: RemoteFile) -> FileStat:
+    """All attributes of a file that was just opened; it is closed if they cannot be had."""
+    if file.stat.ea_size is not None:
+        return file.stat
+    try:
+        return await file.query()
+    except BaseException:
+        file.close_later()
+        raise
 
 
 async def truncate_opened(file: RemoteFile) -> FileStat:

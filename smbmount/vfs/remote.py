@@ -17,6 +17,7 @@ from engine import (
     FileAttributes,
     FileStat,
     Lease,
+    SmbError,
     VolumeSize,
 )
 
@@ -42,14 +43,36 @@ class RemoteFile(Protocol):
     async def write_at(self, offset: int, data: Buffer) -> int:
         """Write all of it."""
 
+    async def write_and_set_basic(
+        self,
+        offset: int,
+        data: Buffer,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: FileAttributes | None = None,
+    ) -> SmbError | None:
+        """Write all of it, then set times and DOS attributes; returns what the server says to the latter."""
+
     async def flush(self) -> None:
         """Have the server write to its disk."""
 
     async def close(self) -> None:
         """Close the handle."""
 
-    async def close_and_stat(self) -> FileStat:
-        """Close the handle; the attributes that the file then has."""
+    def close_and_tell(self, on_told: Callable[[FileStat | None], None], *, details: bool = ...) -> None:
+        """Close the handle without waiting; `on_told` gets the attributes that the file then has, None if
+        they are not told. Without `details` they may lack the link count and the size of extended ones."""
+
+    async def set_basic_and_close(
+        self,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: FileAttributes | None = None,
+        details: bool = ...,
+    ) -> FileStat | None:
+        """Set times and DOS attributes and close the handle; the attributes as from `close_and_tell`."""
 
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""
@@ -141,10 +164,12 @@ class RemoteShare(Protocol):
         attributes: FileAttributes = ...,
         lease: Lease | None = ...,
         read: int = ...,
+        details: bool = ...,
     ) -> RemoteFile:
-        """Open or create a file, under a lease, and with its first `read` bytes."""
+        """Open or create a file, under a lease, and with its first `read` bytes. Without `details`, here
+        and below, the link count and the size of the extended attributes may not be told."""
 
-    async def stat(self, path: str) -> FileStat:
+    async def stat(self, path: str, *, details: bool = ...) -> FileStat:
         """The attributes of a path."""
 
     async def open_folder(self, path: str, *, lease: Lease | None = None) -> RemoteFolder:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import trio
@@ -61,10 +61,14 @@ class Writer(Protocol):
         """Remember an error for the next write, fsync or close."""
 
 
-class Extent:
-    """Contiguous bytes of one writer, as the parts that the kernel sent."""
+Send = Callable[[int, bytes], Awaitable[object]]
+"""Writes data at an offset, and something else along with it; raises what the write was refused with."""
 
-    __slots__ = ("length", "offset", "parts", "sealed", "sent_at", "serial", "writer")
+
+class Extent:
+    """Contiguous bytes of one writer, as the parts that the kernel sent. `send` is how, if not as usual."""
+
+    __slots__ = ("length", "offset", "parts", "sealed", "send", "sent_at", "serial", "writer")
 
     def __init__(self, writer: Writer, offset: int, data: bytes, serial: int) -> None:
         self.writer = writer
@@ -73,6 +77,7 @@ class Extent:
         self.parts = [data]
         self.serial = serial
         self.sealed = False
+        self.send: Send | None = None
         self.sent_at = 0.0
 
     @property
@@ -218,6 +223,19 @@ class WriteBehind:
         last = self._serial
         await self._budget.changed.wait_until(lambda: self._oldest() > last)
 
+    async def drain_by(self, writer: Writer, send: Send) -> bool:
+        """As `drain`, where all that is unwritten is a small extent of this writer: it is sent by `send`.
+        False, and nothing was done, if it is not."""
+        if self._in_flight or len(self._queue) != 1:
+            return False
+        extent = self._queue[0]
+        # The wait for a large one is bounded by its progress, which is looked at only for what goes alone.
+        if extent.writer is not writer or extent.length > LEAST_COST:
+            return False
+        extent.send = send
+        await self.drain()
+        return True
+
     def lowest_offset(self) -> int:
         """The first byte that the server does not have yet; only where something is dirty."""
         return min(extent.offset for extents in (self._queue, self._in_flight) for extent in extents)
@@ -247,7 +265,7 @@ class WriteBehind:
         data = extent.parts[0] if len(extent.parts) == 1 else b"".join(extent.parts)
         error: SmbError | OSError | None = PosixError(errno.EIO, "the write was cut short")
         try:
-            await extent.writer.file.write_at(extent.offset, data)
+            await (extent.send or extent.writer.file.write_at)(extent.offset, data)
             error = None
         except (SmbError, OSError) as exc:
             error = exc

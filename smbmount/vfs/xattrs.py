@@ -33,6 +33,7 @@ class ExtendedAttributes:
         inode = self._core.inodes[number]
         if has_no_eas(await self._stat(inode)):
             raise PosixError(errno.ENODATA)
+        self._core.late.close(inode)
         try:
             return bytes(await self._core.share.get_ea(self._core.inodes.path(inode), ea_name))
         except KeyError:
@@ -44,6 +45,7 @@ class ExtendedAttributes:
         inode = self._core.inodes[number]
         if has_no_eas(await self._stat(inode)):
             return []
+        self._core.late.close(inode)
         eas = await self._core.share.list_eas(self._core.inodes.path(inode))
         return sorted(_PREFIX + name.encode() for name in eas if name and name.isascii() and "\0" not in name)
 
@@ -66,6 +68,7 @@ class ExtendedAttributes:
         core = self._core
         core.require_writable()
         inode = core.inodes[number]
+        core.late.close(inode)
         handle = next((handle for handle in inode.handles if handle.writable), None)
         try:
             if handle is not None:
@@ -80,8 +83,8 @@ class ExtendedAttributes:
             inode.expire()
 
     async def _stat(self, inode: Inode) -> FileStat:
-        # No lease says when another client changes these.
-        if inode.fresh_until <= self._core.now():
+        if not inode.knows_details(self._core.now()):
+            inode.details_until = 0.0
             await self._core.refresh(inode)
         return inode.stat
 

@@ -47,7 +47,7 @@ class GrantsLeases(KeepsWaiting):
         self.asked.append(request)
         if request.requested_oplock_level == OplockLevel.LEASE:
             response.oplock_level = OplockLevel.LEASE
-            response.contexts = self._grants(request.contexts)
+            response.contexts = [*self._grants(request.contexts), *response.contexts]
         elif request.requested_oplock_level != OplockLevel.NONE:
             response.oplock_level = min(self.level, request.requested_oplock_level)
         else:

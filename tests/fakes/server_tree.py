@@ -18,6 +18,7 @@ from engine.wire.constants import (
     LockFlags,
 )
 from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
+from engine.wire.create_contexts import CreateContext, QueryOnDiskIdRequest, QueryOnDiskIdResponse
 from engine.wire.fscc import FileAllInformation, FileBasicInformation, FileInformationClass
 from engine.wire.fscc_directory import DirectoryRecord, encode_directory
 from engine.wire.fscc_ea import (
@@ -93,6 +94,12 @@ class MemoryTree:
         self.lock_calls: list[tuple[int, int, int]] = []
         self.controls = Controls()
         self.has_file_ids = True
+        self.tells_disk_ids = True
+        """Whether CREATE answers the context that asks for the id."""
+        self.disk_id_shift = 0
+        """What its answer is off FileAllInformation's."""
+        self.volume = 1
+        self.tells_at_close = True
 
     def add_file(self, path: str, data: bytes = b"") -> Node:
         """Put a file there, its folders exist."""
@@ -151,7 +158,15 @@ class MemoryTree:
             end_of_file=len(found.data),
             file_attributes=found.attributes,
             file_id=file_id,
+            contexts=self._disk_id(found, request),
         )
+
+    def _disk_id(self, node: Node, request: CreateRequest) -> list[CreateContext]:
+        is_asked = any(isinstance(context, QueryOnDiskIdRequest) for context in request.contexts)
+        if not is_asked or not self.tells_disk_ids:
+            return []
+        told = node.file_id + self.disk_id_shift if self.has_file_ids else 0
+        return [QueryOnDiskIdResponse(told, self.volume)]
 
     @staticmethod
     def _act(found: Node | None, request: CreateRequest) -> CreateAction:
@@ -174,7 +189,7 @@ class MemoryTree:
         del self.opens[request.file_id]
         if closed.delete_on_close:
             closed.parent.children.pop(closed.node.name.casefold(), None)
-        if not request.flags & CloseFlags.POSTQUERY_ATTRIB:
+        if not request.flags & CloseFlags.POSTQUERY_ATTRIB or not self.tells_at_close:
             return CloseResponse()
         return CloseResponse(
             flags=CloseFlags.POSTQUERY_ATTRIB,

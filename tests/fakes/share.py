@@ -131,6 +131,7 @@ class FakeFile:
         existed: bool,
         lease: Lease | None = None,
         read: int = 0,
+        details: bool = True,
     ) -> None:
         self.path = path
         self.access = access
@@ -142,7 +143,7 @@ class FakeFile:
         self.initial_data = memoryview(bytes(node.data[:read])) if read else None
         self._sets_time_at_close = False
         self._share = share
-        self.stat = share.stat_of(node, links=True)
+        self.stat = share.told(node, details=details)
         node.opens.append(self)
 
     async def read_at(self, offset: int, length: int) -> memoryview:
@@ -153,13 +154,38 @@ class FakeFile:
     async def write_at(self, offset: int, data: Buffer) -> int:
         """Write; the bytes take effect when the call ends."""
         await self._enter("write_at", offset, len(data))
+        self._write(offset, data)
+        return len(data)
+
+    def _write(self, offset: int, data: Buffer) -> None:
         if len(self.node.data) < offset:
             self.node.data.extend(bytes(offset - len(self.node.data)))
         self.node.data[offset : offset + len(data)] = data
         self.node.written = self.node.changed = self._share.tick()
         self._sets_time_at_close = True
         self._share.changed_file(self.node, self.lease)
-        return len(data)
+
+    def _set(self, access_ns: int | None, write_ns: int | None, attributes: int | None) -> None:
+        self._share.apply_basic(self.node, access_ns, write_ns, None, attributes)
+        self._share.changed_file(self.node, self.lease)
+        self._sets_time_at_close = self._sets_time_at_close and write_ns is None
+
+    async def write_and_set_basic(
+        self,
+        offset: int,
+        data: Buffer,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: int | None = None,
+    ) -> SmbError | None:
+        """Write, then set times and attributes, unless "set_basic along" is to fail."""
+        await self._enter("write_and_set_basic", offset, len(data))
+        self._write(offset, data)
+        error = self._share.failure("set_basic along")
+        if error is None:
+            self._set(access_ns, write_ns, attributes)
+        return error
 
     async def flush(self) -> None:
         """Nothing to do but to be counted."""
@@ -211,11 +237,41 @@ class FakeFile:
         await self._share.enter("close", self.path)
         self.close_later()
 
-    async def close_and_stat(self) -> FileStat:
-        """Close, and tell the attributes."""
-        await self._share.enter("close_and_stat", self.path)
+    def close_and_tell(self, on_told: Callable[[FileStat | None], None], *, details: bool = True) -> None:
+        """Close now; the attributes are told once the round trip is over, if this server does."""
         self.close_later()
-        return self._share.stat_of(self.node, links=True)
+        told = self._told_at_close(details)
+
+        async def tell() -> None:
+            try:
+                await self._share.enter("close_and_tell", self.path)
+            except SmbError:
+                on_told(None)
+            else:
+                on_told(told)
+
+        trio.lowlevel.spawn_system_task(tell)
+
+    async def set_basic_and_close(
+        self,
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        attributes: int | None = None,
+        details: bool = True,
+    ) -> FileStat | None:
+        """Set times and attributes, and close whatever becomes of that."""
+        try:
+            await self._enter("set_basic_and_close")
+            self._set(access_ns, write_ns, attributes)
+        finally:
+            self.close_later()
+        return self._told_at_close(details)
+
+    def _told_at_close(self, details: bool) -> FileStat | None:
+        if not details and not self._share.tells_at_close:
+            return None
+        return self._share.told(self.node, details=details)
 
     def close_later(self) -> None:
         """Close without waiting."""
@@ -286,12 +342,18 @@ class FakeShare:
         self.renames_open_folders = False
         """As Samba does, and Windows does not."""
         self.calls: list[Call] = []
+        self.watch: Callable[[Call], None] = lambda call: None
+        """Called as each round trip begins."""
         self.leases: list[FakeLease] = []
         self.folder_grant = _FOLDER_LEASE
         """What is granted to whoever opens a folder under a lease."""
         self.free_units = 1000
         self.awaited = 0
         self.arrived = 0
+        self.leaves_details_out = True
+        self.details_told = 0
+        """How often the link count and the size of the extended attributes were told, but by `query`."""
+        self.tells_at_close = True
         self.in_flight = 0
         self.most_in_flight = 0
         self._failures: dict[str, list[SmbError | Exception]] = {}
@@ -387,6 +449,7 @@ class FakeShare:
     async def enter(self, operation: str, *arguments: object) -> None:
         """A round trip begins: it is counted, held up and failed as told."""
         self.calls.append(Call(operation, arguments))
+        self.watch(self.calls[-1])
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -398,9 +461,25 @@ class FakeShare:
         if self._failures.get(operation):
             raise self._failures[operation].pop(0)
 
+    def failure(self, operation: str) -> SmbError | None:
+        """The error that a part of a round trip is to fail with."""
+        failures = self._failures.get(operation)
+        error = failures.pop(0) if failures else None
+        assert not isinstance(error, Exception) or isinstance(error, SmbError)
+        return error
+
     def stat_of(self, node: Node, *, links: bool) -> FileStat:
         """A node's attributes as this server tells them."""
         return node.stat(links=links, file_id=self.supports_file_ids)
+
+    def told(self, node: Node, *, details: bool) -> FileStat:
+        """What is told of a node to who wants the details, or needs none."""
+        stat = self.stat_of(node, links=True)
+        if not details and self.leaves_details_out:
+            stat.number_of_links, stat.ea_size = 0, None
+        else:
+            self.details_told += 1
+        return stat
 
     def resize(self, node: Node, size: int) -> None:
         """Cut or extend with zeros."""
@@ -476,6 +555,7 @@ class FakeShare:
         attributes: FileAttributes = _NORMAL,
         lease: Lease | None = None,
         read: int = 0,
+        details: bool = True,
     ) -> FakeFile:
         """Open or create."""
         await self.enter("open", path, disposition)
@@ -500,7 +580,9 @@ class FakeShare:
         alone = all(file.lease is lease for file in node.opens)
         if isinstance(lease, FakeLease):
             lease.grant(_FULL_LEASE if alone else int(LeaseState.READ_CACHING))
-        return FakeFile(self, path, node, access, existed=existed, lease=lease, read=read)
+        return FakeFile(
+            self, path, node, access, existed=existed, lease=lease, read=read, details=details
+        )
 
     def _check_open(
         self, node: Node, path: str, access: Access, disposition: Disposition, options: CreateOptions
@@ -514,10 +596,10 @@ class FakeShare:
         if disposition in (Disposition.OVERWRITE, Disposition.OVERWRITE_IF) and node.attributes & _SPECIAL:
             raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, path)
 
-    async def stat(self, path: str) -> FileStat:
+    async def stat(self, path: str, *, details: bool = True) -> FileStat:
         """The attributes of a path."""
         await self.enter("stat", path)
-        return self.stat_of(self._walk(path)[2], links=True)
+        return self.told(self._walk(path)[2], details=details)
 
     async def open_folder(self, path: str, *, lease: Lease | None = None) -> FakeFolder:
         """Open a folder to list it as it is now."""

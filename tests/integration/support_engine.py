@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 import engine
-from engine import Access, ConnectConfig, Credentials, DirectoryEntry, Share
+from engine import Access, ConnectConfig, Credentials, DirectoryEntry, File, FileStat, Share
 from tests.support.samba import SambaServer
 
 READ_WRITE: Final = Access.READ | Access.WRITE
@@ -75,6 +75,13 @@ async def listing(share: Share, path: str, pattern: str = "*") -> list[Directory
     """All entries of a folder."""
     async with aclosing(share.scandir(path, pattern)) as batches:
         return [entry async for batch in batches for entry in batch]
+
+
+async def told_at_close(file: File, *, details: bool = False) -> FileStat | None:
+    """Close a file, and wait for what that tells."""
+    sender, receiver = trio.open_memory_channel[FileStat | None](1)
+    file.close_and_tell(sender.send_nowait, details=details)
+    return await receiver.receive()
 
 
 async def settle(share: Share) -> None:

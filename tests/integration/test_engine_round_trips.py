@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from engine import Disposition, FileAttributes, NotFound
-from tests.integration.support_engine import MIB, READ_WRITE, connected, in_trio, inside, listing, trips
+from tests.integration.support_engine import (
+    MIB,
+    READ_WRITE,
+    connected,
+    in_trio,
+    inside,
+    listing,
+    told_at_close,
+    trips,
+)
 from tests.support.samba import SambaServer
 
 
@@ -48,6 +57,7 @@ async def test_open_tells_the_attributes(samba: SambaServer, share_path: Path) -
 async def test_folders(samba: SambaServer, share_path: Path) -> None:
     at = inside(share_path)
     async with connected(samba) as share:
+        await share.stat(share_path.name)
         async with trips(share) as made:
             stat = await share.mkdir(at("folder"))
         assert made == {"CREATE+CLOSE": 1}
@@ -130,6 +140,36 @@ async def test_open_file(samba: SambaServer, share_path: Path) -> None:
         async with trips(share) as made:
             assert (await file.close_and_stat()).size == 5
         assert made == {"QUERY_INFO+CLOSE": 1}
+
+
+@in_trio
+async def test_who_needs_no_details_spares_the_server_the_question(
+    samba: SambaServer, share_path: Path
+) -> None:
+    path = inside(share_path)("file")
+    async with connected(samba) as share:
+        await share.stat(share_path.name)
+        async with trips(share) as made:
+            file = await share.open(path, access=READ_WRITE, disposition=Disposition.CREATE, details=False)
+        assert made == {"CREATE": 1}
+        await file.write_at(0, b"content")
+        async with trips(share) as made:
+            told = await told_at_close(file)
+        assert made == {"CLOSE": 1}
+        assert told is not None
+        assert (told.size, told.file_id) == (7, (share_path / "file").stat().st_ino)
+        async with trips(share) as made:
+            await (await share.open(path, read=4096, details=False)).close()
+            await share.stat(path, details=False)
+        assert made == {"CREATE+READ": 1, "CLOSE": 1, "CREATE+CLOSE": 1}
+        file = await share.open(path, access=READ_WRITE, details=False)
+        await file.write_at(0, b"longer content")
+        async with trips(share) as made:
+            told = await file.set_basic_and_close(access_ns=10**18, write_ns=10**18, details=False)
+        assert made == {"SET_INFO+CLOSE": 1}
+        assert told is not None
+        assert (told.size, told.write_ns) == (14, 10**18)
+        assert (await share.stat(path)).write_ns == 10**18
 
 
 @in_trio

@@ -288,3 +288,35 @@ def test_breaks_under_way_never_deadlock(
         finally:
             stop.set()
         working.result(timeout=30)
+
+
+def test_what_was_written_and_closed_is_final_elsewhere_a_moment_later(
+    mount: Mount, here: Path, elsewhere: Path
+) -> None:
+    (here / "copy").write_bytes(b"content")
+    os.utime(here / "copy", (1_000_000_000, 1_000_000_000))
+    assert (elsewhere / "copy").stat().st_mtime == 1_000_000_000
+    os.listdir(here)
+    closed = mount.statistics()["trips"].get("CLOSE", 0)
+    (here / "file").write_bytes(b"content")
+    wait_for(lambda: mount.statistics()["trips"].get("CLOSE", 0) > closed, "the file is never closed")
+    shown = (elsewhere / "file").stat()
+    assert shown.st_mtime_ns == (here / "file").stat().st_mtime_ns
+    assert shown.st_size == 7
+
+
+def test_a_file_just_written_is_removed_renamed_and_read_elsewhere_at_once(
+    here: Path, elsewhere: Path
+) -> None:
+    begin = time.monotonic()
+    for number in range(20):
+        (here / f"file {number}").write_bytes(b"content")
+        assert (elsewhere / f"file {number}").read_bytes() == b"content"
+        (here / f"gone {number}").write_bytes(b"content")
+        (elsewhere / f"gone {number}").unlink()
+        (here / f"old {number}").write_bytes(b"content")
+        (elsewhere / f"old {number}").rename(elsewhere / f"new {number}")
+    assert time.monotonic() - begin < 10, "somebody waited for a break that was not answered"
+    assert sorted(os.listdir(here)) == sorted(
+        f"{name} {number}" for name in ("file", "new") for number in range(20)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -147,6 +148,47 @@ def test_reading_a_small_known_file(mount: Mount) -> None:
 def test_making_a_small_file(mount: Mount) -> None:
     os.listdir(mount.path)
     assert trips(mount, lambda: (mount.path / "new").write_text("content")).total() == 2
+
+
+def requests(mount: Mount, call: Callable[[], object]) -> Counter[str]:
+    """The requests that a call makes, waited for or not."""
+    before = Counter(statistics(mount)["requests"])
+    call()
+    return Counter(statistics(mount)["requests"]) - before
+
+
+def test_files_made_and_read_need_no_questions_beside_their_opens(mount: Mount) -> None:
+    os.listdir(mount.path)
+
+    def work() -> None:
+        assert (mount.path / "one").read_text() == "one"
+        for number in range(10):
+            (mount.path / f"new {number}").write_text("content")
+
+    assert requests(mount, work)["QUERY_INFO"] == 0
+
+
+def test_writing_a_file_and_its_times_as_tar_does(mount: Mount) -> None:
+    os.listdir(mount.path)
+
+    def unpack() -> None:
+        with (mount.path / "new").open("wb", buffering=0) as file:
+            file.write(b"content")
+            os.utime(file.fileno(), (1_000_000_000, 1_000_000_000))
+            os.fchmod(file.fileno(), 0o644)
+
+    assert trips(mount, unpack) == {"CREATE": 1, "WRITE+SET_INFO": 1}
+    assert (mount.path / "new").stat().st_mtime == 1_000_000_000
+
+
+def test_copying_a_small_file_with_its_times(mount: Mount, tmp_path: Path) -> None:
+    (tmp_path / "local").write_text("content")
+    os.utime(tmp_path / "local", (1_000_000_000, 1_000_000_000))
+    os.listdir(mount.path)
+    made = trips(mount, lambda: shutil.copy2(tmp_path / "local", mount.path / "new"))
+    assert made.total() == 3
+    assert trips(mount, (mount.path / "new").stat).total() == 0
+    assert (mount.path / "new").stat().st_mtime == 1_000_000_000
 
 
 def test_space_is_asked_for_once(mount: Mount) -> None:

@@ -18,7 +18,7 @@ import engine
 from engine import Access, Dialect, Disposition, LeaseState, ntstatus
 from engine.wire import create_contexts
 from engine.wire.constants import Command, LeaseBreakFlags, LeaseFlags, OplockLevel
-from engine.wire.create import CreateResponse
+from engine.wire.create import CreateRequest, CreateResponse
 from engine.wire.create_contexts import LeaseV2
 from engine.wire.io import ReadResponse
 from engine.wire.notify import LeaseBreakAcknowledgement, LeaseBreakNotification, OplockBreak
@@ -99,9 +99,14 @@ def asked(server: GrantsLeases, number: int = -1) -> create_contexts.Lease | Lea
     """The lease that a CREATE asked for."""
     request = server.asked[number]
     assert request.requested_oplock_level == OplockLevel.LEASE
-    (context,) = request.contexts
-    assert isinstance(context, create_contexts.Lease | LeaseV2)
+    (context,) = leases_in(request)
     return context
+
+
+def leases_in(message: CreateRequest | CreateResponse) -> list[create_contexts.Lease | LeaseV2]:
+    """The leases that a CREATE asks for, or grants."""
+    kinds = create_contexts.Lease | LeaseV2
+    return [context for context in message.contexts if isinstance(context, kinds)]
 
 
 @pytest.mark.parametrize("dialect", [dialect for dialect in Dialect if dialect != OLDEST])
@@ -154,7 +159,7 @@ def test_a_server_without_leases_is_not_asked() -> None:
             file = await share.open("a", lease=lease)
             assert file.lease is None
             assert server.asked[-1].requested_oplock_level == OplockLevel.NONE
-            assert not server.asked[-1].contexts
+            assert not leases_in(server.asked[-1])
 
     trio.run(main)
 
@@ -189,8 +194,7 @@ def _other_key(response: CreateResponse) -> None:
 
 
 def _other_version(response: CreateResponse) -> None:
-    (context,) = response.contexts
-    assert isinstance(context, LeaseV2)
+    (context,) = leases_in(response)
     response.contexts = (create_contexts.Lease(context.lease_key, RWH),)
 
 
@@ -605,7 +609,7 @@ def test_oplocks_stand_in_for_leases_on_the_oldest_dialect() -> None:
                 held.server.level = level
                 file = await held.open()
                 assert held.server.asked[-1].requested_oplock_level == OplockLevel.BATCH
-                assert not held.server.asked[-1].contexts
+                assert not leases_in(held.server.asked[-1])
                 assert held.lease.state == state
                 assert file.lease is (held.lease if state else None)
                 await file.close()

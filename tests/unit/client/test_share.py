@@ -546,6 +546,10 @@ def test_listings() -> None:
         (lambda share: share.read_file("file", 65536), {"CREATE+READ+CLOSE": 1}),
         (lambda share: share.read_file("empty", 65536), {"CREATE+READ+CLOSE": 1}),
         (lambda share: share.write_file("new", b"x"), {"CREATE+QUERY_INFO+WRITE+CLOSE": 1}),
+        (
+            lambda share: share.write_file("file", b"x", disposition=engine.Disposition.OVERWRITE_IF),
+            {"CREATE+QUERY_INFO+WRITE+CLOSE": 1},
+        ),
         (lambda share: share.volume_size(), {"CREATE+QUERY_INFO+CLOSE": 1}),
         (lambda share: share.echo(), {"ECHO": 1}),
     ],

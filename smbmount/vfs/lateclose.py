@@ -1,0 +1,170 @@
+"""Closing the files that were written: at once, or a moment later so that what is set next goes along.
+
+A server sets the time of writing with the close, and programs that copy files (`cp -p`, `rsync`, Python's
+`shutil`) set times and mode right behind it. So the handle of a written file is kept for a moment after its
+last close(2), and that change and the CLOSE share a round trip, which also tells the final attributes. All
+data is on the server by then; who needs the final attributes has the file closed, and waits for them. It is
+kept only under an exclusive lease: whoever opens the file elsewhere is let in as soon as the CLOSE is there.
+
+Invariants: an inode has at most one handle here, and `inode.late` is it; its event stays in `inode.closing`
+until the server has answered the CLOSE. `_kept` is ordered by `due`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from engine import FileAttributes, FileStat
+from smbmount.vfs.remote import RemoteFile
+
+if TYPE_CHECKING:
+    from smbmount.vfs.inodes import Inode, InodeTable
+
+KEPT_SECONDS: Final = 0.25
+"""As long as unfinished data is kept back: a program that sets times does it in far less, and who looks from
+elsewhere sees the final times within the second for which they would be believed anyway."""
+
+MAX_KEPT: Final = 64
+"""Handles kept at once; beyond that the one that has waited longest goes."""
+
+
+class LateClose:
+    """The handle of a written file that no program has open any more. `closed` is set once the server has
+    answered its CLOSE."""
+
+    __slots__ = ("_owner", "closed", "due", "file", "inode")
+
+    def __init__(
+        self, owner: LateCloses, inode: Inode, file: RemoteFile, closed: trio.Event, due: float
+    ) -> None:
+        self._owner = owner
+        self.inode = inode
+        self.file = file
+        self.closed = closed
+        self.due = due
+
+    def begin(self) -> None:
+        """Send the CLOSE, without waiting for its answer."""
+        self._owner.begin(self)
+
+
+class LateCloses:
+    """All written files of a mount whose close is due; none is kept longer than `seconds`.
+
+    `time_to_live` is that of a file's attributes.
+    """
+
+    def __init__(
+        self,
+        spawn: Callable[..., object],
+        inodes: InodeTable,
+        *,
+        time_to_live: float,
+        seconds: float,
+        limit: int = MAX_KEPT,
+    ) -> None:
+        self._spawn = spawn
+        self._inodes = inodes
+        self._time_to_live = time_to_live
+        self._seconds = min(seconds, KEPT_SECONDS)
+        self._limit = limit
+        self._kept: dict[LateClose, None] = {}
+        self._reaping = False
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, inode: Inode, file: RemoteFile, closed: trio.Event) -> None:
+        """Take over the handle of a file that wrote; `closed`, which is in `inode.closing`, will be set."""
+        now = trio.current_time()
+        late = LateClose(self, inode, file, closed, now + self._seconds)
+        if not self._may_wait(inode):
+            self._close(late)
+            return
+        while len(self._kept) >= self._limit:
+            self.begin(next(iter(self._kept)))
+        self._kept[late] = None
+        inode.late = late
+        if not self._reaping:
+            self._reaping = True
+            self._spawn(self._reap)
+
+    def _may_wait(self, inode: Inode) -> bool:
+        if self._seconds <= 0 or inode.unlinked or not inode.names or inode.handles or inode.late is not None:
+            return False
+        return inode.is_exclusive
+
+    async def set_basic(
+        self,
+        late: LateClose,
+        *,
+        access_ns: int | None,
+        write_ns: int | None,
+        attributes: FileAttributes | None,
+    ) -> None:
+        """Set times and DOS attributes through a handle that is kept, and close it: one round trip. Raises
+        what the server says to the change; the file is closed then, too."""
+        inode = late.inode
+        self._remove(late)
+        asked_at, stat = trio.current_time(), None
+        details = not inode.knows_details(asked_at)
+        try:
+            stat = await late.file.set_basic_and_close(
+                access_ns=access_ns, write_ns=write_ns, attributes=attributes, details=details
+            )
+            self._inodes.touch(inode)
+        finally:
+            self._closed(late, self._inodes.tick, asked_at, stat)
+
+    def begin(self, late: LateClose) -> None:
+        """Send the CLOSE, without waiting for its answer."""
+        self._remove(late)
+        self._close(late)
+
+    def close(self, inode: Inode) -> None:
+        """Close what is kept of an inode, without waiting for the server."""
+        if inode.late is not None:
+            self.begin(inode.late)
+
+    def close_below(self, folder: Inode) -> None:
+        """Close what is kept in a folder and below."""
+        for late in tuple(self._kept):
+            if folder in late.inode.ancestors():
+                self.begin(late)
+
+    def close_all(self) -> None:
+        """Close everything, without waiting for the server."""
+        for late in tuple(self._kept):
+            self.begin(late)
+
+    def _remove(self, late: LateClose) -> None:
+        del self._kept[late]
+        late.inode.late = None
+
+    def _close(self, late: LateClose) -> None:
+        asked, asked_at = self._inodes.tick, trio.current_time()
+        on_told = partial(self._closed, late, asked, asked_at)
+        late.file.close_and_tell(on_told, details=not late.inode.knows_details(asked_at))
+
+    def _closed(self, late: LateClose, asked: int, asked_at: float, stat: FileStat | None) -> None:
+        inode = late.inode
+        if stat is None:
+            inode.expire()
+        else:
+            inode.update(stat, asked, asked_at + self._time_to_live)
+        inode.closing = tuple(event for event in inode.closing if event is not late.closed)
+        late.closed.set()
+        self._inodes.discard_if_unused(inode)
+
+    async def _reap(self) -> None:
+        try:
+            while self._kept:
+                await trio.sleep_until(next(iter(self._kept)).due)
+                while self._kept and next(iter(self._kept)).due <= trio.current_time():
+                    self.begin(next(iter(self._kept)))
+        finally:
+            self._reaping = False
