@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
+import trio
+
 from engine import ntstatus
 from engine.client.stat import DirectoryEntry, entry_from_listing
 from engine.client.tree import Tree
@@ -20,6 +22,11 @@ from engine.wire.query import QueryDirectoryRequest, QueryDirectoryResponse
 _BATCH_ROOM: Final = 1024 * 1024
 """About 7,000 entries; more in one reply would keep the first ones waiting."""
 
+_LEAST_ROOM: Final = 65536
+_LIES_SECONDS: Final = 0.25
+"""How long a batch may lie here before it is taken. Attributes that became too old meanwhile are asked for
+one by one, and a program that takes 7,000 of them so slowly would never catch up."""
+
 _SECOND_ROOM: Final = 65536
 """The second query of each compound only has to find that the folder is at its end."""
 
@@ -33,10 +40,11 @@ async def scan(
     """List a folder in batches, without "." and ".."; wrap it in `contextlib.aclosing`.
 
     A folder whose entries fit into one reply costs one round trip, each further reply one more: the end
-    is found in the round trip that brings the last entries. Raises `NtStatusError`.
+    is found in the round trip that brings the last entries. Who takes batches slowly gets small ones.
+    Raises `NtStatusError`.
     """
     what = f"list {path or 'the share'}"
-    room = min(_BATCH_ROOM, max_transact)
+    room = most = min(_BATCH_ROOM, max_transact)
     create = CreateRequest(
         desired_access=Access.LIST_DIRECTORY | Access.READ_ATTRIBUTES,
         create_options=CreateOptions.DIRECTORY_FILE,
@@ -51,7 +59,9 @@ async def scan(
         while True:
             # One batch per round trip: who takes one can ask for the next, which then really is on its way.
             full = [reply for reply in queries if reply.header.status not in _FINISHED]
+            given = trio.current_time()
             yield [entry for reply in full for entry in _entries(reply)]
+            room = _next_room(room, trio.current_time() - given, most)
             if len(full) < len(queries):
                 return
             queries = await _ask(
@@ -62,6 +72,12 @@ async def scan(
             )
     finally:
         tree.connection.close_later(file_id, tree.batch)
+
+
+def _next_room(room: int, lay: float, most: int) -> int:
+    """How much to ask for after a batch of `room` bytes that lay for so many seconds."""
+    factor = 2.0 if lay <= _LIES_SECONDS / 2 else _LIES_SECONDS / lay
+    return min(max(int(room * factor), _LEAST_ROOM), most)
 
 
 async def _ask(
