@@ -1,4 +1,4 @@
-"""Keep freed megabytes while data moves, give them back when it rests.
+"""Keep freed megabytes while data moves, give them back when it rests; look for garbage less often.
 
 Without the first glibc gives them back at once, and fetching them anew is slow; without the second a mount
 that once streamed a file would hold them for ever.
@@ -7,6 +7,7 @@ that once streamed a file would hold them for ever.
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +28,16 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, KEPT)) and bool(mallopt(_M_TRIM_THRESHOLD, KEPT))
+
+
+_NEW_OBJECTS: Final = 10_000
+"""New objects between two looks for garbage, instead of Python's 700."""
+
+
+def collect_garbage_less_often() -> None:
+    """Have Python look for cycles less often: it took a third of the time of a large listing, whose entries
+    are many objects and no cycle."""
+    gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
 
 
 REST_SECONDS: Final = 10.0

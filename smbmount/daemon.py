@@ -9,7 +9,7 @@ from collections.abc import Callable
 import trio
 
 from engine import connect
-from smbmount.allocator import keep_freed_memory
+from smbmount.allocator import collect_garbage_less_often, keep_freed_memory
 from smbmount.background import INTERNAL_ERROR, Serve, serve_in_background
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.fusemount import FuseMount
@@ -43,6 +43,7 @@ def serving(plan: Plan) -> Serve:
     def serve(ready: Callable[[], None]) -> None:
         forbid_core_dumps()
         keep_freed_memory()
+        collect_garbage_less_often()
         service = Service(plan, ready, Backend(connect, FuseMount, os._exit))
         try:
             trio.run(service.run)
