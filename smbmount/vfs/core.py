@@ -31,6 +31,7 @@ from smbmount.vfs.kernel import KernelCache
 from smbmount.vfs.leases import Leases
 from smbmount.vfs.names import NameMap
 from smbmount.vfs.remote import RemoteShare
+from smbmount.vfs.shedding import Shedding
 from smbmount.vfs.streams import ReadBudget
 from smbmount.vfs.symlinks import FILE_SIZE, decode_untrusted
 from smbmount.vfs.writebehind import WriteBudget
@@ -71,6 +72,7 @@ class Core:
         self.inodes = InodeTable(root, prefix=config.prefix, trust_file_ids=trust)
         self.files: HandleTable[FileHandle] = HandleTable()
         self.kernel = kernel
+        self.shedding = Shedding(self.inodes, kernel, spawn)
         self.idle = IdleFiles(spawn, self.inodes.discard_if_unused, config.close_timeout)
         self.leases = Leases(share, spawn, self.idle, kernel, enabled=config.cache != "none")
         self.write_budget = WriteBudget()
@@ -124,6 +126,7 @@ class Core:
     def reply_entry(self, dentry: Dentry) -> Attributes:
         """The reply that makes the kernel count a look-up of this name; it is counted here."""
         self.inodes.add_lookup(dentry.number)
+        self.shedding.note()
         return self.reply(dentry.inode, dentry.number, dentry.fresh_until)
 
     def adopt(
