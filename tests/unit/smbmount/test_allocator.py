@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import trio
 from trio.testing import MockClock
 
-from smbmount.allocator import REST_SECONDS, rest
+from smbmount.allocator import REST_SECONDS, collect_garbage_less_often, rest
 
 _CHURN = """
 import resource, sys
@@ -65,3 +66,14 @@ def test_memory_is_given_back_once_after_data_moved_and_rested() -> None:
     clock = MockClock(autojump_threshold=0)
     began = clock.current_time()
     trio.run(main, clock=clock)
+
+
+def test_garbage_is_looked_for_less_often() -> None:
+    before = gc.get_threshold()
+    try:
+        collect_garbage_less_often()
+        assert gc.isenabled()
+        assert gc.get_threshold()[0] > 5 * before[0]
+        assert gc.get_threshold()[1:] == before[1:]
+    finally:
+        gc.set_threshold(*before)
