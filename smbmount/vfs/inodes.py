@@ -496,7 +496,9 @@ class InodeTable:
     def _is_same(inode: Inode, stat: FileStat, kind: int) -> bool:
         if inode.kind != kind:
             return False
-        return bool(inode.handles) or abs(inode.stat.creation_ns - stat.creation_ns) <= _SAME_CREATION_NS
+        # What is open keeps its id. Some servers make the creation time up from others, which move.
+        is_open = bool(inode.handles or inode.directory_handles)
+        return is_open or abs(inode.stat.creation_ns - stat.creation_ns) <= _SAME_CREATION_NS
 
     def _new(self, stat: FileStat, kind: int, file_id: int) -> Inode:
         number = file_id if file_id and file_id not in self._by_number else self._own_number()

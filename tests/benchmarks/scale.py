@@ -6,7 +6,7 @@
 As root. Starts a throw-away Samba whose files lie in memory unless `--folder` names another place, and mounts
 it. The memory is the daemon's resident set, as the kernel counts it; listings are held against what the same
 mount takes when idle. A cost is what one file costs in a folder of N, for each N: it may fall, but not grow.
-The bound on time is wide, as other work on the machine moves it; that on round trips is not.
+The bounds on time are wide, as other work on the machine moves it; those on round trips are not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.benchmarks import streaming
 from tests.benchmarks.crowd import Cost, costs, fill, list_attributes, list_names, memory
@@ -29,6 +29,26 @@ IDLE_MIB: Final = 64
 STREAMING_MIB: Final = 256
 DRIFT_MIB: Final = 16
 LISTING_MIB: Final = 100
+
+class Bound(NamedTuple):
+    """How many times more a file may cost in the largest folder, and its round trips in any."""
+
+    growth: float
+    round_trips: float
+
+
+BOUNDS: Final = {
+    "list with attributes": Bound(2, 0.02),
+    "find": Bound(2, 0.02),
+    # More than `listings.MAX_ENTRIES` are not listed for look-ups: then each name is asked for.
+    "stat of every name": Bound(10, 1.01),
+    "unlink of every name": Bound(2, 2.05),
+    "rm -r": Bound(2, 2.05),
+    "create": Bound(2, 2.05),
+}
+_UNTOLD: Final = 30.0
+"""Microseconds for a file that tell nothing: a start of a program, shared among 1,000."""
+
 PARTS: Final = ("idle", "streaming", "memory", "costs")
 
 
@@ -101,9 +121,11 @@ class Bench:
         results = [costs(self._server, self._mountpoint, count, created) for count in sorted(counts)]
         for what in results[0]:
             series: list[Cost] = [result[what] for result in results]
-            self._table.growth(f"{what}, time", [cost.microseconds for cost in series], "µs", 2, 20)
-            self._table.growth(f"{what}, processor", [cost.processor for cost in series], "µs", 1.5, 20)
-            self._table.growth(f"{what}, round trips", [cost.round_trips for cost in series], "", 1.1, 0.1)
+            bound = BOUNDS[what]
+            times, processor = [cost.microseconds for cost in series], [cost.processor for cost in series]
+            self._table.growth(f"{what}, time", times, "µs", bound.growth, _UNTOLD)
+            self._table.growth(f"{what}, processor time", processor, "µs", bound.growth, _UNTOLD)
+            self._table.each(f"{what}, round trips", [cost.round_trips for cost in series], bound.round_trips)
 
     def _mount(self) -> Mount:
         return Mount(self._server, self._mountpoint)

@@ -28,6 +28,11 @@ class Table:
         """A count that is to stay at or below `ceiling`."""
         self._rows.append((what, str(value), f"≤ {ceiling}", value <= ceiling))
 
+    def each(self, what: str, values: list[float], ceiling: float) -> None:
+        """Values, each of which is to stay at or below `ceiling`."""
+        text = " → ".join(f"{value:.3g}" for value in values)
+        self._rows.append((what, text, f"≤ {ceiling:g}", max(values) <= ceiling))
+
     def mebibytes(self, what: str, value: float, ceiling: float) -> None:
         """Memory that is to stay at or below `ceiling`."""
         self._rows.append((what, f"{value:.0f} MiB", f"≤ {ceiling:g} MiB", value <= ceiling))
