@@ -23,7 +23,7 @@ _BATCH_ROOM: Final = 1024 * 1024
 """About 7,000 entries; more in one reply would keep the first ones waiting."""
 
 _LEAST_ROOM: Final = 65536
-_LIES_SECONDS: Final = 0.25
+_LIES_SECONDS: Final = 0.1
 """How long a batch may lie here before it is taken. Attributes that became too old meanwhile are asked for
 one by one, and a program that takes 7,000 of them so slowly would never catch up."""
 
