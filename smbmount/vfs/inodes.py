@@ -458,7 +458,12 @@ class InodeTable:
 
     def release_oldest(self, most: int) -> list[int]:
         """The numbers that the kernel is to forget, of the `most` that it was told longest ago."""
-        return self._lookups.release_oldest(most, lambda number: self._is_needed(self._by_number[number]))
+
+        def is_needed(number: int) -> bool:
+            inode = self._by_number.get(number)
+            return inode is not None and self._is_needed(inode)
+
+        return self._lookups.release_oldest(most, is_needed)
 
     def discard_if_unused(self, inode: Inode) -> None:
         """Drop an inode that nobody needs any more, and the folders that were kept for it."""
