@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
+import trio
+
 from engine import ntstatus
 from engine.client.leases import Lease
 from engine.client.stat import DirectoryEntry, FileStat, entry_from_listing, stat_of_created
@@ -22,6 +24,11 @@ from engine.wire.query import QueryDirectoryRequest, QueryDirectoryResponse
 
 _BATCH_ROOM: Final = 1024 * 1024
 """About 7,000 entries; more in one reply would keep the first ones waiting."""
+
+_LEAST_ROOM: Final = 65536
+_LIES_SECONDS: Final = 0.1
+"""How long a batch may lie here before it is taken. Attributes that became too old meanwhile are asked for
+one by one, and a program that takes 7,000 of them so slowly would never catch up."""
 
 _SECOND_ROOM: Final = 65536
 """The second query of each compound only has to find that the folder is at its end."""
@@ -51,13 +58,15 @@ class Folder:
         """The entries, once, without "." and ".."; wrap it in `contextlib.aclosing`.
 
         The first batch is here already, each further one costs a round trip: the end is found in the one
-        that brings the last entries. Raises `NtStatusError`.
+        that brings the last entries. Who takes batches slowly gets small ones. Raises `NtStatusError`.
         """
         listing, queries = self._listing, self._listing.first
         while True:
             # One batch per round trip: who takes one can ask for the next, which then really is on its way.
             full = [reply for reply in queries if reply.header.status not in _FINISHED]
+            given = trio.current_time()
             yield [entry for reply in full for entry in _entries(reply)]
+            listing.taken_after(trio.current_time() - given)
             if len(full) < len(queries):
                 return
             queries = await listing.ask(self._tree, self._file_id)
@@ -76,12 +85,16 @@ class _Listing:
         self.what = what
         self.first: Sequence[Reply] = ()
         self._pattern = pattern
-        self._room = room
+        self._room = self._most = room
 
     async def open(self, tree: Tree, create: CreateRequest) -> CreateResponse:
         """Open the folder and ask for its first entries."""
         opened, *self.first = await self._ask(tree, FILE_ID_RELATED, create)
         return CreateResponse.decode_untrusted(opened.message)
+
+    def taken_after(self, seconds: float) -> None:
+        """A batch has lain here for so long: the next one is as large as can be taken in time."""
+        self._room = _next_room(self._room, seconds, self._most)
 
     async def ask(self, tree: Tree, file_id: FileId) -> list[Reply]:
         """The next entries."""
@@ -104,6 +117,12 @@ class _Listing:
         return QueryDirectoryRequest(
             file_information_class=_CLASS, file_id=file_id, output_buffer_length=room, pattern=self._pattern
         )
+
+
+def _next_room(room: int, lay: float, most: int) -> int:
+    """How much to ask for after a batch of `room` bytes that lay for so many seconds."""
+    factor = 2.0 if lay <= _LIES_SECONDS / 2 else _LIES_SECONDS / lay
+    return min(max(int(room * factor), _LEAST_ROOM), most)
 
 
 async def open_folder(

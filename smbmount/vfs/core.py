@@ -35,6 +35,7 @@ from smbmount.vfs.leases import Leases
 from smbmount.vfs.moves import Moves
 from smbmount.vfs.names import NameMap
 from smbmount.vfs.remote import RemoteShare
+from smbmount.vfs.shedding import Shedding
 from smbmount.vfs.streams import ReadBudget
 from smbmount.vfs.symlinks import FILE_SIZE, decode_untrusted
 from smbmount.vfs.vouching import Word
@@ -78,6 +79,7 @@ class Core:
         self.files: HandleTable[FileHandle] = HandleTable()
         self.moves = Moves()
         self.kernel = kernel
+        self.shedding = Shedding(self.inodes, kernel, spawn)
         self.late = LateCloses(
             spawn,
             self.inodes,
@@ -140,6 +142,7 @@ class Core:
     def reply_entry(self, dentry: Dentry) -> Attributes:
         """The reply that makes the kernel count a look-up of this name; it is counted here."""
         self.inodes.add_lookup(dentry.number)
+        self.shedding.note()
         return self.reply(dentry.inode, dentry.number, dentry.validity(self.now()))
 
     def adopt(

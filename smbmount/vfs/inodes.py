@@ -23,6 +23,7 @@ from engine import FileStat, Lease, LeaseState
 from smbmount.vfs.attributes import DIRECTORY
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
+from smbmount.vfs.lookups import Lookups
 from smbmount.vfs.names import fold, join
 from smbmount.vfs.vouching import Word
 
@@ -361,7 +362,7 @@ class InodeTable:
         self._trust_file_ids = trust_file_ids
         self._by_number: dict[int, Inode] = {}
         self._by_file_id: dict[int, Inode] = {}
-        self._lookups: dict[int, int] = {}
+        self._lookups = Lookups()
         self._next_own = FIRST_OWN_NUMBER
         self.tick = 0
         self.root = Inode(ROOT_NUMBER, DIRECTORY, self._usable_id(root), root)
@@ -525,15 +526,12 @@ class InodeTable:
 
     def add_lookup(self, number: int) -> None:
         """The kernel has been told this number once more."""
-        self._lookups[number] = self._lookups.get(number, 0) + 1
+        self._lookups.add(number)
 
     def forget(self, number: int, count: int) -> None:
         """The kernel forgets `count` look-ups of a number."""
-        left = self._lookups.get(number, 0) - count
-        if left > 0:
-            self._lookups[number] = left
+        if not self._lookups.subtract(number, count):
             return
-        self._lookups.pop(number, None)
         inode = self._by_number.get(number)
         if inode is None:
             return
@@ -546,14 +544,28 @@ class InodeTable:
 
     def lookups(self, number: int) -> int:
         """How often the kernel has been told a number."""
-        return self._lookups.get(number, 0)
+        return self._lookups.count(number)
+
+    @property
+    def remembered(self) -> int:
+        """How many numbers the kernel knows and has not been asked to forget."""
+        return self._lookups.kept
+
+    def release_oldest(self, most: int) -> list[int]:
+        """The numbers that the kernel is to forget, of the `most` that it was told longest ago."""
+
+        def is_needed(number: int) -> bool:
+            inode = self._by_number.get(number)
+            return inode is not None and self._is_needed(inode)
+
+        return self._lookups.release_oldest(most, is_needed)
 
     def discard_if_unused(self, inode: Inode) -> None:
         """Drop an inode that nobody needs any more, and the folders that were kept for it."""
         candidates = [inode]
         while candidates:
             inode = candidates.pop()
-            if self._is_used(inode):
+            if self._is_needed(inode) or any(number in self._lookups for number in inode.numbers):
                 continue
             for number in inode.numbers:
                 if self._by_number.get(number) is inode:
@@ -566,7 +578,8 @@ class InodeTable:
                     del dentry.parent.children[dentry.name]
                 candidates.append(dentry.parent)
 
-    def _is_used(self, inode: Inode) -> bool:
+    def _is_needed(self, inode: Inode) -> bool:
+        """Whether it has to stay even if the kernel forgets it."""
         return bool(
             inode is self.root
             or inode.children
@@ -576,7 +589,6 @@ class InodeTable:
             or inode.late
             or inode.directory_handles
             or inode.is_dirty
-            or any(number in self._lookups for number in inode.numbers)
         )
 
     def _usable_id(self, stat: FileStat) -> int:
@@ -586,7 +598,9 @@ class InodeTable:
     def _is_same(inode: Inode, stat: FileStat, kind: int) -> bool:
         if inode.kind != kind:
             return False
-        return bool(inode.handles) or abs(inode.stat.creation_ns - stat.creation_ns) <= _SAME_CREATION_NS
+        # What is open keeps its id. Some servers make the creation time up from others, which move.
+        is_open = bool(inode.handles or inode.directory_handles)
+        return is_open or abs(inode.stat.creation_ns - stat.creation_ns) <= _SAME_CREATION_NS
 
     def _new(self, stat: FileStat, kind: int, file_id: int) -> Inode:
         number = file_id if file_id and file_id not in self._by_number else self._own_number()

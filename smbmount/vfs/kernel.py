@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -15,9 +16,15 @@ class KernelCache(Protocol):
         one of them may wait for it.
         """
 
+    async def release(self, numbers: Sequence[int]) -> None:
+        """Have inodes forgotten, but for those that programs use at the moment; returns when it was asked."""
+
 
 class NoKernel:
     """Nothing is cached: the file system without a mount."""
 
     async def invalidate(self, number: int, *, pages: bool) -> None:
+        """Nothing to forget."""
+
+    async def release(self, numbers: Sequence[int]) -> None:
         """Nothing to forget."""

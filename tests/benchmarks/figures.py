@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.memory import populate
+from tests.benchmarks.table import Table
 from tests.support.mounting import Mount
 from tests.support.samba import SambaServer
 
@@ -62,37 +62,6 @@ def main() -> int:
         for what, trips in bench.round_trips().items():
             table.count(f"round trips of {what}", trips, ceiling=1)
     return table.print()
-
-
-class Table:
-    """Rows of results, and whether each keeps its promise."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[str, str, str, bool]] = []
-
-    def ratio(self, what: str, ours: list[float], theirs: list[float], floor: float) -> None:
-        """Seconds of ours and theirs for the same work; the ratio is of speeds."""
-        mine, yours = statistics.median(ours), statistics.median(theirs)
-        ratio = yours / mine
-        text = f"{mine:.2f} s; smbclient {yours:.2f} s; {ratio:.2f} ×"
-        self._rows.append((what, text, f"≥ {floor} ×", ratio >= floor))
-
-    def seconds(self, what: str, values: list[float], ceiling: float) -> None:
-        """Seconds that are to stay below `ceiling`."""
-        median = statistics.median(values)
-        spread = f"{min(values):.2f} to {max(values):.2f}"
-        self._rows.append((what, f"{median:.2f} s ({spread})", f"< {ceiling:g} s", median < ceiling))
-
-    def count(self, what: str, value: int, ceiling: int) -> None:
-        """A count that is to stay at or below `ceiling`."""
-        self._rows.append((what, str(value), f"≤ {ceiling}", value <= ceiling))
-
-    def print(self) -> int:
-        """Print the rows; 1 if one of them is out of bounds."""
-        width = max(len(row[0]) for row in self._rows)
-        for what, result, bound, kept in self._rows:
-            print(f"{what:<{width}}  {result:<48} {bound:<8} {'kept' if kept else 'BROKEN'}")
-        return 0 if all(row[3] for row in self._rows) else 1
 
 
 class Bench:

@@ -16,6 +16,7 @@ from tests.benchmarks.peers.peer import Conversation, Driver, OverdueError, Peer
 from tests.benchmarks.peers.results import Cell, Condition, Results
 from tests.benchmarks.peers.targets import TARGETS, judge
 from tests.benchmarks.peers.works import Material, Sizes, Step, Work, works
+from tests.benchmarks.table import Table
 
 FAST = Condition(0, "plain")
 SLOW = Condition(10, "plain")
@@ -267,3 +268,24 @@ def test_scale_is_logarithmic_and_bounded() -> None:
     assert ten - one == pytest.approx(right - ten)
     assert picture.position(0.0001, 100.0) == left
     assert picture.position(1e6, 100.0) == right
+
+
+# Scale
+
+
+@pytest.mark.parametrize(("costs", "code"), [([10, 8, 8.5], 0), ([10, 9, 20], 1), ([0.01, 0.1], 0), ([5], 0)])
+def test_costs_that_grow_are_found_out(
+    costs: list[float], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table()
+    table.growth("work", costs, "µs", 1.5, 0.1)
+    assert table.print() == code
+    assert ("BROKEN" in capsys.readouterr().out) == bool(code)
+
+
+def test_too_much_memory_is_found_out() -> None:
+    table = Table()
+    table.mebibytes("idle", 64.0, 64)
+    assert table.print() == 0
+    table.mebibytes("idle", 64.5, 64)
+    assert table.print() == 1

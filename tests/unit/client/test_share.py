@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import engine
 from engine import ntstatus
+from engine.client import folder
 from engine.wire.constants import Command, FileAttributes
 from engine.wire.create import CloseResponse
 from engine.wire.io import ReadResponse, WriteResponse
@@ -530,6 +531,21 @@ def test_listings() -> None:
             assert len(await anext(batches)) == 4
 
     run(server, test)
+
+
+@pytest.mark.parametrize(
+    ("room", "lay", "next_room"),
+    [
+        (1 << 20, 0.0, 1 << 20),
+        (1 << 20, 0.2, 1 << 19),
+        (1 << 20, 100.0, 1 << 16),
+        (1 << 18, 0.1, 1 << 18),
+        (1 << 18, 0.05, 1 << 19),
+        (1 << 20, 0.08, 1 << 20),
+    ],
+)
+def test_who_takes_batches_slowly_gets_small_ones(room: int, lay: float, next_room: int) -> None:
+    assert folder._next_room(room, lay, 1 << 20) == next_room
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import ParamSpec
 
@@ -44,6 +44,7 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.forgotten: list[tuple[int, bool]] = []
+        self.released: list[int] = []
         self.gate: trio.Event | None = None
         self.write_out: Callable[[], Awaitable[object]] | None = None
         """Called before pages are forgotten: what programs changed through memory maps is written."""
@@ -55,6 +56,10 @@ class FakeKernel:
         if pages and self.write_out is not None:
             await self.write_out()
         self.forgotten.append((number, pages))
+
+    async def release(self, numbers: Sequence[int]) -> None:
+        """Note it."""
+        self.released += numbers
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from engine import FileAttributes, FileStat
 from smbmount.vfs.attributes import DIRECTORY, FILE, SYMLINK
 from smbmount.vfs.inodes import FIRST_OWN_NUMBER, Inode, InodeTable
+from smbmount.vfs.listings import FolderWatch
 from tests.unit.vfs.support import refused
 
 
@@ -78,6 +79,16 @@ def test_an_id_used_again_for_a_newer_file_is_another_inode() -> None:
     assert new is not old
     assert new.number >= FIRST_OWN_NUMBER
     assert put(table, table.root, "b", stat_of(42, created=10**10)) is new
+
+
+def test_a_folder_that_is_open_keeps_its_identity_when_its_creation_time_moves() -> None:
+    table = new_table()
+    folder = put_folder(table, table.root, "a", 42)
+    folder.directory_handles.append(FolderWatch())
+    later = stat_of(42, directory=True, created=10**10)
+    assert put(table, table.root, "a", later, DIRECTORY) is folder
+    folder.directory_handles.clear()
+    assert put(table, table.root, "a", later, DIRECTORY) is not folder
 
 
 def test_an_id_is_free_again_after_the_file_was_unlinked() -> None:
