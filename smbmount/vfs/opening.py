@@ -6,6 +6,7 @@ Whatever a name leads to on the server, no handle of another file is ever given 
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -19,6 +20,8 @@ from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import SMALL_FILE, is_small
 from smbmount.vfs.moves import uses_path
 from smbmount.vfs.remote import RemoteFile
+
+log = logging.getLogger(__name__)
 
 _TIMELY: Final = 0.5
 """The part of their validity that details have to have left for an open to do without them."""
@@ -100,16 +103,7 @@ class Opening:
         core = self._core
         core.late.close(inode)
         asked, asked_at = core.inodes.tick, core.now()
-        name = _name_in_use(inode)
-        try:
-            file = await self._open_remote(inode, access, truncate)
-        except ABSENT:
-            self._forget_name(name)
-            raise PosixError(errno.ESTALE) from None
-        if not core.inodes.describes(inode, file.stat):
-            file.close_later()
-            self._forget_name(name)
-            raise PosixError(errno.ESTALE)
+        file = await self._open_by_some_name(inode, access, truncate)
         stat = file.stat
         if truncate:
             try:
@@ -125,6 +119,23 @@ class Opening:
         if content is not None and (len(content) != stat.size or inode.changed > asked or inode.is_dirty):
             content = None
         return file, content
+
+    async def _open_by_some_name(self, inode: Inode, access: Access, truncate: bool) -> RemoteFile:
+        """Open by the newest name that still leads to the file; others are forgotten. `PosixError` ESTALE
+        if there is none: the kernel asks for its own name once more, and a second ESTALE is the program's."""
+        while True:
+            name = _name_in_use(inode)
+            try:
+                file = await self._open_remote(inode, access, truncate)
+            except ABSENT:
+                log.debug("%r is not there any more", inode)
+            else:
+                if self._core.inodes.describes(inode, file.stat):
+                    return file
+                file.close_later()
+            self._forget_name(name)
+            if not inode.names:
+                raise PosixError(errno.ESTALE)
 
     async def check_kind(self, file: RemoteFile, path: str) -> None:
         """Make sure that what was opened is a file, before it is changed; if not it is closed, and
