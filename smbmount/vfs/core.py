@@ -164,10 +164,14 @@ class Core:
         return dentry
 
     def adopt_new(self, parent: Inode, name: bytes, smb_name: str, answer: Answer) -> Dentry:
-        """Record what we have just made: whatever had the name before is another inode, with other links."""
+        """Record what we have just made: whatever had the name before is another inode, with other links, and
+        so is whatever had the server's number, which is used again at once."""
         outdated = parent.children.get(name)
         if outdated is not None:
             self.inodes.remove(outdated)
+        predecessor = self.inodes.find(answer.stat)
+        if predecessor is not None and (outdated is None or predecessor is not outdated.inode):
+            self.inodes.mark_unlinked(predecessor)
         answer.stat.number_of_links = answer.stat.number_of_links or 1
         answer.stat.ea_size = answer.stat.ea_size or 0
         return self.adopt(parent, name, smb_name, answer)

@@ -22,6 +22,7 @@ from tests.unit.vfs.support import (
     ROOT,
     FakeKernel,
     Listed,
+    create,
     list_folder,
     lookup,
     mounted,
@@ -183,6 +184,26 @@ async def test_a_file_is_not_truncated_in_place_of_another_that_has_its_name_now
         with refused(errno.ESTALE):
             await fs.metadata.setattr(number, AttributeChanges(size=2), None)
         assert bytes(share.find("a").data) == b"other"
+
+
+@virtual_time
+async def test_a_file_that_we_make_is_none_that_had_its_number_before() -> None:
+    """Servers use the number of a file that is gone for the next one, within the same tick of their clock."""
+    async with mounted() as (share, fs):
+        node = share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        share.remove("a")
+        share.take_back(node)
+        handle, made = await create(fs, "b")
+        assert share.find("b").number == node.number
+        assert made != number
+        with refused(errno.ESTALE):
+            await fs.files.open(number, os.O_RDONLY)
+        await fs.files.write(handle, 0, b"new")
+        await fs.files.flush(handle)
+        assert (await lookup(fs, "b")).number == made
+        with refused(errno.ENOENT):
+            await lookup(fs, "a")
 
 
 def reaches_its_file() -> AbstractContextManager[None]:
