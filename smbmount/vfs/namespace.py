@@ -255,6 +255,8 @@ class Namespace:
     def forget_name(self, dentry: Dentry) -> None:
         """A name is gone from the server, and with it all that differ from it only by case."""
         inodes, inode = self._core.inodes, dentry.inode
+        # What was closed meanwhile is kept open under a lease that our own changes do not break.
+        self._core.idle.close(inode)
         siblings = inodes.siblings(dentry)
         links = inode.stat.number_of_links or inode.known_names()
         inodes.touch(inode)

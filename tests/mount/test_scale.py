@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,7 @@ needs_prune = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def crowd(samba: SambaServer) -> Path:
     """A large folder on the server."""
-    return fill(samba, "crowd", CROWD)
+    return fill(samba, f"crowd-{uuid.uuid4().hex}", CROWD)
 
 
 @needs_prune

@@ -179,7 +179,11 @@ class Place:
 
     def check(self) -> None:
         """The mount lives, has complained about nothing, and shows exactly what the server has."""
-        wait_until(lambda: not self.differences(), "the mount shows what the server has", 5.0)
+        try:
+            wait_until(lambda: not self.differences(), "the mount shows what the server has", 5.0)
+        except AssertionError as late:
+            late.add_note("\n".join(self.differences()))
+            raise
         self.mount.check_log()
         assert self.mount.pid
 

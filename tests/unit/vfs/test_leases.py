@@ -544,3 +544,24 @@ async def test_shutdown_closes_what_is_idle() -> None:
         assert node.opens
         await fs.shutdown()
         assert not node.opens
+
+
+@pytest.mark.parametrize("change", ["unlink", "rename"])
+@virtual_time
+async def test_a_file_that_is_closed_while_it_goes_is_not_kept_open(change: str) -> None:
+    async with mounted(leasing()) as (share, fs), trio.open_nursery() as nursery:
+        node = share.put("a", b"data")
+        share.put("b", b"successor")
+        await lookup(fs, "b")
+        reader = await open_file(fs, "a", os.O_RDONLY)
+        with share.hold(change):
+            if change == "unlink":
+                nursery.start_soon(fs.names.unlink, ROOT, b"a")
+            else:
+                nursery.start_soon(fs.renames.rename, ROOT, b"b", ROOT, b"a", 0)
+            await trio.testing.wait_all_tasks_blocked()
+            await fs.files.flush(reader)
+            await fs.files.release(reader)
+            assert node.opens
+        await trio.testing.wait_all_tasks_blocked()
+        assert not node.opens
