@@ -262,6 +262,8 @@ class Core:
         if dentry.parent.listing is not None:
             dentry.parent.listing.forget(dentry.smb_name)
         self.inodes.remove(dentry)
+        if not dentry.inode.names:
+            self.idle.close(dentry.inode)
 
     def changed(self, parent: Inode, *names: bytes) -> None:
         """We have changed these names of a folder: what is known of it is outdated."""

@@ -163,6 +163,9 @@ class Renames:
         self, source: Dentry, target: Dentry | None, new: Place, name: bytes, word: Word | None
     ) -> None:
         core, inode, parent = self._core, source.inode, new.folder
+        if target is not None and target.inode is not inode:
+            # Also what was closed, or lost its name to a look-up, in the moment in which it was missing.
+            core.idle.close(target.inode)
         if target is not None and target.inode is not inode and parent.children.get(name) is target:
             self._namespace.forget_name(target)
         for sibling in core.inodes.siblings(source):
