@@ -164,8 +164,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
            "strict: only what the server vouches for; loose: also what looks unchanged; none: direct I/O "
            "(default strict)", "KIND", parse.word(_CACHES)),
     Option(("closetimeo",), "closetimeo",
-           "seconds that a closed file is kept open for the next open (default 10)", "SECONDS",
-           parse.seconds(0, 3600)),
+           "seconds that a closed file or a listed folder is kept open for the next use (default 10)",
+           "SECONDS", parse.seconds(0, 3600)),
     Option(("prefetch",), "prefetch",
            "on: folders and small files are fetched ahead of programs that go through a tree; off: never "
            "(default on; cache=none turns it off)", "KIND", parse.word({"on": True, "off": False})),

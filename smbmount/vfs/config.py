@@ -15,9 +15,10 @@ class FileSystemConfig:
     server's file ids for `st_ino`. `symlinks`: `contain` keeps targets inside the mount, `all` trusts
     them, `none` shows links as the plain files they are and makes none. `cache="none"` reads and writes
     through; `"loose"` keeps the kernel's pages as long as size and times are unchanged, `"strict"` only
-    while the server vouches for them. `close_timeout` is how long a closed file's handle is kept for
-    the next open, where the server lets us. `prefetch` fetches ahead what walks and readers are foreseen to
-    ask for. `statfs_timeout` is how long the volume's room is taken for known.
+    while the server vouches for them. `close_timeout` is how long the handle of a closed file or a
+    listed folder is kept for the next use, where the server lets us. `prefetch` fetches ahead what
+    walks and readers are foreseen to ask for. `statfs_timeout` is how
+    long the volume's room is taken for known.
     """
 
     uid: int = 0
