@@ -103,9 +103,7 @@ def _mount(arguments: Arguments, chosen: options.MountOptions) -> int:
     try:
         from smbmount import daemon, plan
     except ImportError as error:
-        raise MountFailure(
-            f"{error.msg}: install smbmount with all that it needs", ExitCode.SYSTEM
-        ) from None
+        raise MountFailure(f"{error.msg}: install smbmount with all that it needs", ExitCode.SYSTEM) from None
     source, unc = plan.read_source(arguments.source, chosen.port)
     prefix = plan.read_prefix(unc, chosen)
     plan.check_may_share(chosen, os.geteuid())

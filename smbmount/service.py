@@ -57,9 +57,7 @@ class KernelMount(Protocol):
 
     initialised: trio.Event
 
-    async def open(
-        self, share: Share, config: FileSystemConfig, tasks: trio.Nursery
-    ) -> ServedFileSystem: ...
+    async def open(self, share: Share, config: FileSystemConfig, tasks: trio.Nursery) -> ServedFileSystem: ...
 
     async def main(self) -> None: ...
 

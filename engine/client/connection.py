@@ -349,9 +349,7 @@ class Connection:
         """Close a handle without waiting for it; for handles that nobody can use any more."""
         self.send_later([CloseRequest(file_id=file_id)], batch)
 
-    def send_later(
-        self, requests: Sequence[Request], batch: Batch, answered: Answered | None = None
-    ) -> None:
+    def send_later(self, requests: Sequence[Request], batch: Batch, answered: Answered | None = None) -> None:
         """Send small requests, related where there are several, without waiting for credits or replies.
 
         `answered` is called in the step in which the last reply is here.

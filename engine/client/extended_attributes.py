@@ -90,5 +90,3 @@ def _by_name(buffer: memoryview) -> dict[str, bytes]:
 
 def _encode(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
-
-

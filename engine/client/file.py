@@ -138,9 +138,7 @@ class File:
         if self._closed:
             return
         self._closed = True
-        await self._tree.exchange(
-            CloseRequest(file_id=self.file_id), what=f"close {self.path}", urgent=True
-        )
+        await self._tree.exchange(CloseRequest(file_id=self.file_id), what=f"close {self.path}", urgent=True)
 
     async def close_and_stat(self) -> FileStat:
         """Close the handle and return the attributes that the file then has, in one round trip."""

@@ -152,5 +152,3 @@ def _entries(reply: Reply) -> list[DirectoryEntry]:
     buffer = memoryview(QueryDirectoryResponse.decode_untrusted(reply.message).buffer)
     records = decode_directory_untrusted(_CLASS, buffer)
     return [entry_from_listing(record) for record in records if record.file_name not in (".", "..")]
-
-

@@ -203,9 +203,7 @@ def _finish(
     return session
 
 
-def _check_identity(
-    credentials: Credentials, config: ConnectConfig, *, guest: bool, anonymous: bool
-) -> None:
+def _check_identity(credentials: Credentials, config: ConnectConfig, *, guest: bool, anonymous: bool) -> None:
     """[MS-SMB2] 3.2.5.3.1: a guest has no keys, so being made one unasked could be an attack."""
     if credentials.kind is AuthKind.NTLM and (guest or anonymous):
         raise AuthError(
@@ -217,9 +215,7 @@ def _check_identity(
         raise AuthError("a guest's session has no key to encrypt with: drop 'seal' or use an account")
 
 
-def _protect(
-    session: Session, negotiated: Negotiated, key: bytes, preauth: PreauthIntegrity
-) -> None:
+def _protect(session: Session, negotiated: Negotiated, key: bytes, preauth: PreauthIntegrity) -> None:
     cipher = negotiated.cipher
     preauth_hash = preauth.value if negotiated.dialect is Dialect.SMB_3_1_1 else None
     key_length = cipher.key_length if cipher is not None else 0
@@ -248,5 +244,3 @@ def _refusal(status: int, credentials: Credentials) -> SmbError:
     return AuthError(
         f"log-on as {who!r} refused: {info.meaning} ({info.name})", status=status, errno=info.errno
     )
-
-

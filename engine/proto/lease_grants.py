@@ -37,9 +37,7 @@ def only_grant_untrusted(response: CreateResponse, key: bytes, kind: LeaseKind) 
 
     Raises `RemoteProtocolError` if it is none that was asked for.
     """
-    grants = [
-        context for context in response.contexts if isinstance(context, Lease | LeaseV2)
-    ]
+    grants = [context for context in response.contexts if isinstance(context, Lease | LeaseV2)]
     if not grants:
         return None
     if len(grants) > 1 or grants[0].lease_key != key:

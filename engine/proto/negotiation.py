@@ -30,10 +30,7 @@ MAX_SIZE: Final = 8 * 1024 * 1024
 """More than this in one message helps nobody and would pin as much memory for each."""
 
 _CLIENT_CAPABILITIES: Final = (
-    Capabilities.LEASING
-    | Capabilities.LARGE_MTU
-    | Capabilities.DIRECTORY_LEASING
-    | Capabilities.ENCRYPTION
+    Capabilities.LEASING | Capabilities.LARGE_MTU | Capabilities.DIRECTORY_LEASING | Capabilities.ENCRYPTION
 )
 _SALT_LENGTH: Final = 32
 

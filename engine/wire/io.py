@@ -135,9 +135,7 @@ class ReadResponse:
 
     def encode(self) -> bytes:
         """Return the body, data included."""
-        fixed = _READ_RESPONSE.pack(
-            17, READ_DATA_OFFSET, 0, len(self.data), self.data_remaining, self.flags
-        )
+        fixed = _READ_RESPONSE.pack(17, READ_DATA_OFFSET, 0, len(self.data), self.data_remaining, self.flags)
         return fixed + self.data
 
     @classmethod

@@ -1,6 +1,6 @@
 """The tables of mount options in README.md and in the man page, made from the table in smbmount/options.py.
 
-    python -m scripts.lib.option_tables     writes both anew; a unit test says when that is due
+python -m scripts.lib.option_tables     writes both anew; a unit test says when that is due
 """
 
 from __future__ import annotations

@@ -228,9 +228,7 @@ class Directories:
         if not scan.complete or fresh_until - core.now() < time_to_live / 2:
             # Another listing as slow as this one would be outdated before it has served enough names.
             self._spare(parent)
-        listing = Listing(
-            scan.entries, complete=scan.complete, fresh_until=fresh_until, word=scan.word
-        )
+        listing = Listing(scan.entries, complete=scan.complete, fresh_until=fresh_until, word=scan.word)
         self._keep(parent, listing, watch.changed)
         return True
 

@@ -95,9 +95,7 @@ class IdleFiles:
         while len(self._files) >= self._limit:
             self._close(next(iter(self._files)))
         due = trio.current_time() + self._seconds
-        parked = IdleFile(
-            inode, file, writable=writable, content=content, due=due, named_until=named_until
-        )
+        parked = IdleFile(inode, file, writable=writable, content=content, due=due, named_until=named_until)
         self._files[parked] = None
         inode.idle.append(parked)
         if not self._reaping:

@@ -333,7 +333,6 @@ class Dentry:
         self.number = number
         self.fresh_until = fresh_until
 
-
     def validity(self, now: float) -> float:
         """The seconds for which the name is still believed to lead to this inode."""
         until = self.fresh_until

@@ -130,9 +130,7 @@ class Metadata:
             change.raise_error()
             for handle in handles:
                 if handle.file is not change.made_by:
-                    await handle.file.set_basic(
-                        access_ns=access_ns, write_ns=write_ns, attributes=attributes
-                    )
+                    await handle.file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
             if not handles and change.made_by is None:
                 await self._set_by_name(inode, access_ns, write_ns, attributes)
         except BaseException:
@@ -177,9 +175,7 @@ class Metadata:
         late = inode.late
         if late is None or inode.handles or len(inode.closing) > 1:
             return False
-        await self._core.late.set_basic(
-            late, access_ns=access_ns, write_ns=write_ns, attributes=attributes
-        )
+        await self._core.late.set_basic(late, access_ns=access_ns, write_ns=write_ns, attributes=attributes)
         return True
 
     async def access(self, number: int, mask: int, uid: int, gid: int) -> bool:

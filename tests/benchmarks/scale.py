@@ -30,6 +30,7 @@ STREAMING_MIB: Final = 256
 DRIFT_MIB: Final = 16
 LISTING_MIB: Final = 100
 
+
 class Bound(NamedTuple):
     """How many times more a file may cost in the largest folder, and its round trips in any."""
 

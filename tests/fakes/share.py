@@ -580,9 +580,7 @@ class FakeShare:
         alone = all(file.lease is lease for file in node.opens)
         if isinstance(lease, FakeLease):
             lease.grant(_FULL_LEASE if alone else int(LeaseState.READ_CACHING))
-        return FakeFile(
-            self, path, node, access, existed=existed, lease=lease, read=read, details=details
-        )
+        return FakeFile(self, path, node, access, existed=existed, lease=lease, read=read, details=details)
 
     def _check_open(
         self, node: Node, path: str, access: Access, disposition: Disposition, options: CreateOptions

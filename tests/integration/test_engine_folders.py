@@ -207,9 +207,7 @@ async def test_listing_that_nobody_reads_to_the_end(samba: SambaServer, crowd: P
 
 
 @in_trio
-async def test_listing_of_ten_thousand_entries_takes_two_round_trips(
-    samba: SambaServer, crowd: Path
-) -> None:
+async def test_listing_of_ten_thousand_entries_takes_two_round_trips(samba: SambaServer, crowd: Path) -> None:
     async with connected(samba) as share:
         async with trips(share) as made:
             await listing(share, crowd.name)

@@ -179,9 +179,7 @@ def test_inode_numbers_are_the_servers_and_stay(
     assert (second.path / "renamed").stat().st_ino == number
 
 
-def test_inode_numbers_of_our_own(
-    samba: SambaServer, share_path: Path, mount_factory: MountFactory
-) -> None:
+def test_inode_numbers_of_our_own(samba: SambaServer, share_path: Path, mount_factory: MountFactory) -> None:
     """The server's ids are small; numbers made up here begin at half of the range."""
     here = mount_factory(samba, folder=share_path.name, options=["noserverino"]).path
     for name in ("a", "b"):

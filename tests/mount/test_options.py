@@ -185,9 +185,7 @@ def test_dialects(samba: SambaServer, filled: str, mount_factory: MountFactory, 
 @pytest.mark.parametrize(
     "options", [["seal"], ["sign"], ["nosign"], ["seal", "vers=3.0"], ["seal", "vers=3.1.1"]]
 )
-def test_protection(
-    samba: SambaServer, filled: str, mount_factory: MountFactory, options: list[str]
-) -> None:
+def test_protection(samba: SambaServer, filled: str, mount_factory: MountFactory, options: list[str]) -> None:
     here = mount_factory(samba, folder=filled, options=options).path
     content = os.urandom(3_000_000)
     (here / "new").write_bytes(content)
@@ -197,9 +195,7 @@ def test_protection(
         assert file.read() == content
 
 
-def test_server_that_demands_encryption(
-    samba_factory: SambaFactory, mount_factory: MountFactory
-) -> None:
+def test_server_that_demands_encryption(samba_factory: SambaFactory, mount_factory: MountFactory) -> None:
     server = samba_factory(global_options={"server smb encrypt": "required"})
     here = mount_factory(server).path
     (here / "file").write_text("content")
@@ -283,9 +279,7 @@ def test_guest(samba_factory: SambaFactory, mount_factory: MountFactory) -> None
     assert (here / "file").read_text() == "content"
 
 
-def test_port_address_and_account_in_all_spellings(
-    samba: SambaServer, filled: str, tmp_path: Path
-) -> None:
+def test_port_address_and_account_in_all_spellings(samba: SambaServer, filled: str, tmp_path: Path) -> None:
     """`//some-name:port` with ip=, a user with a domain, the password from the environment."""
     folder = tmp_path / "mountpoint"
     folder.mkdir()

@@ -281,9 +281,7 @@ def test_what_was_written_reaches_the_server_by_itself(
         assert time.monotonic() < deadline
 
 
-def test_what_another_client_wrote_is_seen_after_open(
-    samba: SambaServer, here: Path, there: Path
-) -> None:
+def test_what_another_client_wrote_is_seen_after_open(samba: SambaServer, here: Path, there: Path) -> None:
     (here / "file").write_text("old content")
     assert (here / "file").read_text() == "old content"
     (there / "file").write_text("new, and longer content")

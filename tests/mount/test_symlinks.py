@@ -55,9 +55,7 @@ def test_contained_link_made_here(here: Path, there: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", CONTAINED)
-def test_contained_link_made_on_the_server(
-    samba: SambaServer, here: Path, there: Path, target: str
-) -> None:
+def test_contained_link_made_on_the_server(samba: SambaServer, here: Path, there: Path, target: str) -> None:
     (there / "link").write_bytes(content_of_link(target))
     samba.adopt(there)
     assert os.readlink(here / "link") == target

@@ -163,9 +163,7 @@ def test_attributes_of_an_unlinked_open_file(file: Path) -> None:
     assert error in {0, errno.ENOENT, errno.ESTALE}, "any answer but EIO"
 
 
-def test_share_without_extended_attributes(
-    samba_factory: SambaFactory, mount_factory: MountFactory
-) -> None:
+def test_share_without_extended_attributes(samba_factory: SambaFactory, mount_factory: MountFactory) -> None:
     server = samba_factory({"data": ShareConfig(options={"ea support": "no"})})
     here = mount_factory(server).path
     (here / "file").write_text("content")

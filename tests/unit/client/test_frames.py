@@ -357,9 +357,7 @@ def test_replies_that_come_in_one_piece(seal: bool) -> None:
     trio.run(main)
 
 
-_Resolved = tuple[
-    Literal[socket.AddressFamily.AF_INET], socket.SocketKind, int, str, tuple[str, int]
-]
+_Resolved = tuple[Literal[socket.AddressFamily.AF_INET], socket.SocketKind, int, str, tuple[str, int]]
 _Resolved6 = tuple[
     Literal[socket.AddressFamily.AF_INET6],
     socket.SocketKind,

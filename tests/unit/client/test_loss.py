@@ -97,9 +97,7 @@ def test_a_loss_while_data_waits_to_be_sent() -> None:
         server = StopsReading(armed=False, max_size=8 << 20, total_credits=600)
         outcomes: list[BaseException] = []
         async with connected(server) as share, trio.open_nursery() as nursery:
-            file = await share.open(
-                "a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE
-            )
+            file = await share.open("a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE)
             server.armed = True
             nursery.start_soon(collect, share, outcomes)
             for number in range(4):
@@ -159,9 +157,7 @@ def test_silence_while_data_waits_to_be_sent() -> None:
         outcomes: list[BaseException] = []
         config = engine.ConnectConfig(echo_interval=10)
         async with running(server), engine.connect(server.unc, ACCOUNT, config) as share:
-            file = await share.open(
-                "a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE
-            )
+            file = await share.open("a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE)
             server.armed = True
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(collect, share, outcomes)
@@ -229,9 +225,7 @@ def test_a_pipelined_transfer_fails_as_one() -> None:
     async def main() -> None:
         server = NeverAnswers(Command.WRITE)
         async with connected(server) as share, trio.open_nursery() as nursery:
-            file = await share.open(
-                "a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE
-            )
+            file = await share.open("a", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE)
 
             async def write() -> None:
                 with pytest.raises(engine.TransportError):

@@ -37,9 +37,7 @@ def unseal(sealer: Sealer, frame: bytes | bytearray) -> bytes:
     """Receive a frame as the transport does: 16 spare bytes behind it, the message elsewhere."""
     buffer = memoryview(bytearray(frame) + bytes(TAG_SIZE))
     out = bytearray(len(frame) + 10)
-    length = sealer.unseal_into_untrusted(
-        buffer[:TRANSFORM_HEADER_SIZE], buffer[TRANSFORM_HEADER_SIZE:], out
-    )
+    length = sealer.unseal_into_untrusted(buffer[:TRANSFORM_HEADER_SIZE], buffer[TRANSFORM_HEADER_SIZE:], out)
     assert not any(out[length:])
     return bytes(out[:length])
 

@@ -253,6 +253,7 @@ _headers: Final = st.one_of(
     ),
 )
 
+
 def message_from_hex(body: str) -> memoryview:
     """Return a message: an empty header and the body that a test wrote down field by field."""
     return memoryview(HEADER + bytes.fromhex(body))
@@ -324,14 +325,10 @@ CASES: Final = [
     _message(ReadResponse.decode_untrusted, st.builds(ReadResponse, blobs, u32, u32)),
     _message(
         WriteRequest.decode_untrusted,
-        st.builds(
-            WriteRequest, file_id=file_ids, offset=u64, data=blobs, remaining_bytes=u32, flags=u32
-        ),
+        st.builds(WriteRequest, file_id=file_ids, offset=u64, data=blobs, remaining_bytes=u32, flags=u32),
     ),
     _message(WriteResponse.decode_untrusted, st.builds(WriteResponse, u32)),
-    _message(
-        LockRequest.decode_untrusted, st.builds(LockRequest, file_ids, _locks, u4, st.integers(0, 64))
-    ),
+    _message(LockRequest.decode_untrusted, st.builds(LockRequest, file_ids, _locks, u4, st.integers(0, 64))),
     _message(LockResponse.decode_untrusted, st.builds(LockResponse)),
     _message(
         IoctlRequest.decode_untrusted,

@@ -100,9 +100,7 @@ def _plain(kind: type[S], values: SearchStrategy[S], *, tight: bool = True) -> C
     return _codec(kind.__name__, values, _encode, kind.decode_untrusted, tight=tight)
 
 
-_sids: Final = st.builds(
-    security.Sid, st.integers(0, (1 << 48) - 1), st.lists(u32, max_size=15).map(tuple)
-)
+_sids: Final = st.builds(security.Sid, st.integers(0, (1 << 48) - 1), st.lists(u32, max_size=15).map(tuple))
 _plain_aces: Final = st.builds(
     security.Ace,
     st.sampled_from([0, 1, 2, 9, 0x11, 0x12]),
@@ -291,9 +289,7 @@ _LISTS: Final = (
     *map(_directory, DIRECTORY_CLASSES),
     _codec(
         "FileFullEaInformation",
-        st.lists(
-            st.builds(fscc_ea.FileFullEaInformation, _ea_names, st.binary(max_size=20), u8), max_size=4
-        ),
+        st.lists(st.builds(fscc_ea.FileFullEaInformation, _ea_names, st.binary(max_size=20), u8), max_size=4),
         fscc_ea.encode_full_eas,
         fscc_ea.decode_full_eas_untrusted,
         tight=False,
@@ -386,9 +382,7 @@ _some_ranges: Final = st.lists(
 _IOCTL: Final = (
     _plain(
         ioctl.ValidateNegotiateInfoRequest,
-        st.builds(
-            ioctl.ValidateNegotiateInfoRequest, u32, guid, u16, st.lists(u16, max_size=5).map(tuple)
-        ),
+        st.builds(ioctl.ValidateNegotiateInfoRequest, u32, guid, u16, st.lists(u16, max_size=5).map(tuple)),
     ),
     _plain(
         ioctl.ValidateNegotiateInfoResponse,
