@@ -19,7 +19,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.proxy import Link, ProxyProcess, serve
+from tests.support.proxy import Link, Proxy, ProxyProcess
 
 _Handler = Callable[[trio.SocketStream], Awaitable[None]]
 _LOOPBACK = "127.0.0.1"
@@ -33,8 +33,9 @@ async def _through(link: Link, handler: _Handler) -> AsyncIterator[trio.SocketSt
             listeners = await trio.open_tcp_listeners(0, host=_LOOPBACK)
             server = listeners[0].socket.getsockname()
             nursery.start_soon(trio.serve_listeners, handler, listeners)
-            port = await nursery.start(serve, server[:2], link)
-            async with await trio.open_tcp_stream(_LOOPBACK, port) as stream:
+            proxy = Proxy(server[:2], link)
+            await nursery.start(proxy.serve)
+            async with await trio.open_tcp_stream(_LOOPBACK, proxy.port) as stream:
                 yield stream
             nursery.cancel_scope.cancel()
 
@@ -225,8 +226,9 @@ def test_server_that_is_not_there_closes_the_connection() -> None:
             nobody = gone.getsockname()
         async with trio.open_nursery() as nursery:
             with trio.fail_after(10):
-                port = await nursery.start(serve, nobody, Link())
-                async with await trio.open_tcp_stream(_LOOPBACK, port) as stream:
+                proxy = Proxy(nobody)
+                await nursery.start(proxy.serve)
+                async with await trio.open_tcp_stream(_LOOPBACK, proxy.port) as stream:
                     received = await stream.receive_some()
             nursery.cancel_scope.cancel()
         return bytes(received)
