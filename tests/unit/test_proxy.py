@@ -147,24 +147,33 @@ def test_delay_is_no_limit_to_throughput() -> None:
 
 @pytest.mark.parametrize("rate", [2e6, 20e6])
 def test_rate_limit_holds_within_a_tenth(rate: float) -> None:
+    """Once in three times at least: on a busy machine the processor may be the slower line."""
+    measured: list[tuple[float, float]] = []
+    while not measured or (len(measured) < 3 and not _is_steady(rate, *measured[-1])):
+        measured.append(trio.run(_rate_and_longest_pause, rate))
+    assert _is_steady(rate, *measured[-1]), measured
+
+
+def _is_steady(rate: float, measured: float, longest_pause: float) -> bool:
+    return rate * 0.9 <= measured <= rate * 1.1 and longest_pause < 0.2
+
+
+async def _rate_and_longest_pause(rate: float) -> tuple[float, float]:
+    """Bytes per second that half a second's worth of bytes comes with, and the longest time without any."""
     arrivals: list[tuple[float, int]] = []
 
-    async def main() -> None:
-        async with _through(Link(0.002, rate), _swallow) as stream:
-            await stream.send_all(bytes(int(rate / 2)))
-            await stream.send_eof()
-            await _receive_all(stream)
-
-    async def _swallow(stream: trio.SocketStream) -> None:
+    async def swallow(stream: trio.SocketStream) -> None:
         async for data in stream:
             arrivals.append((trio.current_time(), len(data)))
         await stream.send_eof()
 
-    trio.run(main)
+    async with _through(Link(0.002, rate), swallow) as stream:
+        await stream.send_all(bytes(int(rate / 2)))
+        await stream.send_eof()
+        await _receive_all(stream)
     seconds = arrivals[-1][0] - arrivals[0][0]
-    measured = sum(size for _, size in arrivals[1:]) / seconds
-    assert rate * 0.9 <= measured <= rate * 1.1
-    assert max(later - earlier for (earlier, _), (later, _) in pairwise(arrivals)) < 0.2
+    pauses = [later - earlier for (earlier, _), (later, _) in pairwise(arrivals)]
+    return sum(size for _, size in arrivals[1:]) / seconds, max(pauses)
 
 
 def test_full_queue_holds_the_sender_back() -> None:

@@ -38,7 +38,7 @@ class Direction:
         self.shape: Whole | Split | Merge = Whole()
         self.is_dropped = False
         self.cut: CutOrder | None = None
-        self._is_stalled = False
+        self.is_stalled = False
         self._resumed = trio.lowlevel.ParkingLot()
         self._traffic = traffic
         self._arrived = 0
@@ -55,28 +55,30 @@ class Direction:
 
     def stall(self) -> None:
         """Let `passage` wait."""
-        self._is_stalled = True
+        self.is_stalled = True
 
     def resume(self) -> None:
         """Let everything pass."""
-        self._is_stalled = self.is_dropped = False
+        self.is_stalled = self.is_dropped = False
         self._resumed.unpark_all()
 
     async def passage(self) -> None:
-        """Wait while the line is stalled; not a checkpoint otherwise."""
-        while self._is_stalled:
+        """Wait while the line is stalled."""
+        while self.is_stalled:
             await self._resumed.park()
 
     def note_arrival(self, messages: int) -> None:
         """Count what came to the proxy."""
         self._arrived += messages
-        self._traffic.unpark_all()
+        if self._traffic:
+            self._traffic.unpark_all()
 
     def note_delivery(self, messages: int, octets: int) -> None:
         """Count what left it."""
         self._delivered += messages
         self._octets += octets
-        self._traffic.unpark_all()
+        if self._traffic:
+            self._traffic.unpark_all()
 
     def counts(self) -> WayCounts:
         """The counters."""

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -94,17 +95,16 @@ class ProxyProcess:
 
     def _ask(self, question: Fault | None) -> Counts:
         assert self._control is not None, "the proxy is not running"
-        self._control.send(question)
+        with _end_noticed():
+            self._control.send(question)
         counts: Counts = self._answer(_ANSWER_DEADLINE)
         return counts
 
     def _answer(self, seconds: float) -> Any:
         assert self._control is not None
-        try:
+        with _end_noticed():
             if self._control.poll(seconds):
                 return self._control.recv()
-        except (EOFError, ConnectionError):
-            raise RuntimeError("the proxy has ended by itself") from None
         raise RuntimeError(f"the proxy did not answer within {seconds} s")
 
     def _stop(self) -> None:
@@ -120,3 +120,11 @@ class ProxyProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def _end_noticed() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        raise RuntimeError("the proxy has ended by itself") from None

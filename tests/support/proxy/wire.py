@@ -209,30 +209,30 @@ class Wire:
     async def _send(self, data: memoryview) -> bool:
         """Send in the pieces that are wanted; whether all of it has gone."""
         while True:
-            await self._direction.passage()
+            if self._direction.is_stalled:
+                await self._direction.passage()
             if self._swallows():
                 return False
             if not data:
                 return True
             try:
-                sent = await self._sink.send(data[: self._next_size(len(data))])
+                data = data[await self._sink.send(self._next_piece(data)) :]
             except OSError:
                 if self._has_ended:
                     return False
                 raise
-            data = data[sent:]
 
     def _swallows(self) -> bool:
-        self._is_lost |= self._direction.is_dropped
+        self._is_lost = self._is_lost or self._direction.is_dropped
         return self._is_lost or self._has_ended
 
-    def _next_size(self, size: int) -> int:
+    def _next_piece(self, data: memoryview) -> memoryview:
         shape = self._direction.shape
         if not isinstance(shape, Split):
-            return size
+            return data
         if shape is not self._split:
             self._split, self._sizes = shape, itertools.cycle(shape.sizes)
-        return next(self._sizes)
+        return data[: next(self._sizes)]
 
     def _settle(self, pieces: list[Piece]) -> None:
         for piece in pieces:
