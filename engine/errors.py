@@ -4,7 +4,7 @@
 that said no. Each has an `errno`, never 0, for the file system above.
 """
 
-from errno import EACCES, EIO
+from errno import EACCES, EIO, ESTALE
 
 from engine import ntstatus
 
@@ -22,6 +22,8 @@ class SmbError(Exception):
     def __init__(self, message: str = "", *, errno: int = EIO) -> None:
         super().__init__(message)
         self.errno = errno or EIO
+        self.was_sent = False
+        """Whether a request that this ended may have reached the server."""
 
 
 class LocalProtocolError(SmbError):
@@ -34,6 +36,17 @@ class RemoteProtocolError(SmbError):
 
 class TransportError(SmbError):
     """The TCP connection could not be made, or was lost; `errno` says how."""
+
+
+class OutcomeUnknown(TransportError):
+    """The connection was lost while a request was under way that must not be made twice: look what it did."""
+
+
+class HandleLost(SmbError):
+    """An open file that could not be brought back after a lost connection; others are not concerned."""
+
+    def __init__(self, message: str = "", *, errno: int = ESTALE) -> None:
+        super().__init__(message, errno=errno)
 
 
 class AuthError(SmbError):
@@ -156,6 +169,15 @@ class StoppedOnSymlink(NtStatusError):
 
 class InvalidParameter(NtStatusError):
     """The server does not accept one of the request's values."""
+
+
+def raised_again(error: SmbError, *, was_sent: bool = False) -> SmbError:
+    """The same error for one more caller: what several tasks raise would gather all their tracebacks."""
+    again = type(error).__new__(type(error), *error.args)
+    again.__dict__.update(error.__dict__)
+    again.__cause__ = error
+    again.was_sent = was_sent
+    return again
 
 
 _LEAVES: dict[str, type[NtStatusError]] = {leaf.__name__: leaf for leaf in NtStatusError.__subclasses__()}

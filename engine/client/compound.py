@@ -30,7 +30,7 @@ async def send_related(tree: Tree, requests: Sequence[CompoundRequest[Any]], wha
     try:
         return tuple(_read(requests, replies))
     except RemoteProtocolError:
-        tree.close_leftover(messages, replies)
+        tree.close_leftover(tree.connection, tree.batch, messages, replies)
         raise
 
 

@@ -49,7 +49,7 @@ class ConnectConfig:
     are used only where the server demands them. `seal` demands encryption of the whole session.
     `timeout` bounds, in seconds, the way to the share; `echo_interval` is the silence, in seconds,
     after which the server is asked for a sign of life. `max_read` and `max_write` lower the
-    server's own limits, in bytes.
+    server's own limits, in bytes. `reconnect` has a lost connection made anew.
     """
 
     port: int = DEFAULT_PORT
@@ -63,6 +63,7 @@ class ConnectConfig:
     max_credits: int = 8192
     max_read: int | None = None
     max_write: int | None = None
+    reconnect: bool = False
 
     def __post_init__(self) -> None:
         if self.min_dialect > self.max_dialect:

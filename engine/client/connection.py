@@ -18,7 +18,7 @@ import trio
 
 from engine.client.transport import Transport
 from engine.crypto.preauth import PreauthIntegrity
-from engine.errors import RemoteProtocolError, SmbError, TransportError
+from engine.errors import RemoteProtocolError, SmbError, TransportError, raised_again
 from engine.proto.credits import CREDIT_UNIT
 from engine.proto.events import Event, LateReply
 from engine.proto.inflight import Reply, Request, SessionState, Slot
@@ -80,13 +80,15 @@ class Connection:
     **Invariant:** `_waiters` is served first come, first served; only urgent requests overtake.
     """
 
-    def __init__(self, transport: Transport, machine: Machine, server: str) -> None:
+    def __init__(self, transport: Transport, machine: Machine, server: str, leases: LeaseTable) -> None:
         self.server = server
         self.negotiated: Negotiated | None = None
+        self.clock_ns = 0
+        """The server's clock in nanoseconds since 1970, less trio's."""
         self._transport = transport
         self._machine = machine
         self._waiters: deque[_Waiter] = deque()
-        self.leases = LeaseTable()
+        self.leases = leases
         self._lost: SmbError | None = None
         self._ending = False
         self._later, self._to_send = trio.open_memory_channel[_Later](_MAX_LATER)
@@ -198,7 +200,7 @@ class Connection:
 
     def _send(self, requests: Sequence[Request], batch: Batch, related: bool) -> Outgoing:
         if self._lost is not None:
-            raise self._lost_again()
+            raise self._lost_again(was_sent=False)
         outgoing = self._machine.start(
             requests,
             session=batch.session,
@@ -230,7 +232,7 @@ class Connection:
         replies: list[Reply] = []
         for slot in slots:
             if slot.reply is None:
-                raise self._lost_again()
+                raise self._lost_again(was_sent=True)
             replies.append(slot.reply)
         return replies
 
@@ -248,7 +250,7 @@ class Connection:
     async def _pass_gate(self, wanted: int, minimum: int, urgent: bool) -> int:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._lost is not None:
-            raise self._lost_again()
+            raise self._lost_again(was_sent=False)
         if urgent or not self._waiters:
             offered = self._offer(wanted, minimum, urgent)
             if offered:
@@ -262,7 +264,7 @@ class Connection:
             while True:
                 await waiter.turn.wait()
                 if self._lost is not None:
-                    raise self._lost_again()
+                    raise self._lost_again(was_sent=False)
                 waiter.turn = trio.Event()
                 offered = self._offer(wanted, minimum, urgent)
                 if offered:
@@ -391,16 +393,15 @@ class Connection:
         self._lost = error
         self._transport.close()
         self._machine.fail_all(error)
+        self._later.close()
         for waiter in self._waiters:
             waiter.turn.set()
         self.lost.set()
         self.leases.lose(tell=not self._ending)
 
-    def _lost_again(self) -> SmbError:
+    def _lost_again(self, *, was_sent: bool) -> SmbError:
         error = self._lost or TransportError("the connection is closed")
-        again = type(error)(str(error), errno=error.errno)
-        again.__cause__ = error
-        return again
+        return raised_again(error, was_sent=was_sent)
 
 
 def _tell_when_done(slots: Sequence[Slot], answered: Answered) -> None:
@@ -440,10 +441,13 @@ def _unlock(request: LockRequest) -> LockRequest:
 
 @asynccontextmanager
 async def open_connection(
-    transport: Transport, machine: Machine, server: str
+    transport: Transport, machine: Machine, server: str, leases: LeaseTable
 ) -> AsyncGenerator[Connection, None]:
-    """Run a connection's tasks around the body; the transport is closed at the end."""
-    connection = Connection(transport, machine, server)
+    """Run a connection's tasks around the body; the transport is closed at the end.
+
+    `leases` is the table of the connection before, if there was one: its owners go on using it.
+    """
+    connection = Connection(transport, machine, server, leases)
     # Shielded: a cancelled body still needs the connection to take leave of the server.
     scope = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:

@@ -15,6 +15,7 @@ import trio
 from engine import ntstatus
 from engine.client.attributes import set_info
 from engine.client.file import File
+from engine.client.handles import Handle
 from engine.client.tree import Tree
 from engine.errors import RemoteProtocolError, SmbError, error_from_status
 from engine.proto.inflight import Reply
@@ -36,7 +37,7 @@ from engine.wire.ioctl import (
     FsctlCode,
     ResumeKeyResponse,
 )
-from engine.wire.primitives import FILE_ID_RELATED, FileId
+from engine.wire.primitives import FILE_ID_RELATED
 
 Progress = Callable[[int, int], None]
 """Told the bytes copied so far and all there are to copy, after each answer of the server."""
@@ -67,20 +68,23 @@ async def copy_new(tree: Tree, source: File, target: str, progress: Progress | N
     no target, or a whole one if that was already on its way.
     """
     size = source.stat.size
-    file_id = await _create_marked(tree, target)
+    handle = await _create_marked(tree, target)
     try:
         if size:
-            await _fill(tree, source, target, file_id, progress)
-        unmark = set_info(FileDispositionInformation(delete_pending=False), file_id)
-        await tree.exchange(unmark, CloseRequest(file_id=file_id), what=f"keep {target}")
+            await _fill(tree, source, handle, progress)
+        unmark = set_info(FileDispositionInformation(delete_pending=False), handle.file_id)
+        await tree.exchange(
+            unmark, CloseRequest(file_id=handle.file_id), what=f"keep {target}", handle=handle
+        )
     except BaseException:
         # The file goes with its handle. Should it be closed already, this CLOSE is in vain.
-        tree.connection.close_later(file_id, tree.batch)
+        if handle.epoch == tree.epoch:
+            tree.connection.close_later(handle.file_id, tree.batch)
         raise
     return size
 
 
-async def _create_marked(tree: Tree, path: str) -> FileId:
+async def _create_marked(tree: Tree, path: str) -> Handle:
     """Make a file that is deleted when it is closed, unless the mark is taken off it before."""
     create = CreateRequest(
         desired_access=Access.READ | Access.WRITE | Access.DELETE,
@@ -92,14 +96,14 @@ async def _create_marked(tree: Tree, path: str) -> FileId:
     )
     mark = set_info(FileDispositionInformation(), FILE_ID_RELATED)
     created, _ = await tree.exchange(create, mark, what=f"make {path}")
-    return CreateResponse.decode_untrusted(created.message).file_id
+    return Handle(CreateResponse.decode_untrusted(created.message).file_id, tree.epoch, path)
 
 
-async def _fill(tree: Tree, source: File, target: str, file_id: FileId, progress: Progress | None) -> None:
+async def _fill(tree: Tree, source: File, target: Handle, progress: Progress | None) -> None:
     output = await source.ioctl(FsctlCode.SRV_REQUEST_RESUME_KEY, room=_RESUME_KEY_ROOM)
     key = ResumeKeyResponse.decode_untrusted(output).resume_key
-    what = f"copy {source.path} to {target}"
-    copying = _Copying(tree, key, file_id, source.stat.size, what, progress)
+    what = f"copy {source.path} to {target.path}"
+    copying = _Copying(tree, key, target, source.stat.size, what, progress)
     async with trio.open_nursery() as nursery:
         for _ in range(_IN_FLIGHT):
             nursery.start_soon(copying.work, nursery.cancel_scope)
@@ -114,7 +118,7 @@ class _Copying:
     """
 
     def __init__(
-        self, tree: Tree, key: bytes, target: FileId, size: int, what: str, progress: Progress | None
+        self, tree: Tree, key: bytes, target: Handle, size: int, what: str, progress: Progress | None
     ) -> None:
         self.error: SmbError | None = None
         self._tree = tree
@@ -145,13 +149,14 @@ class _Copying:
         (reply,) = await self._tree.exchange(
             IoctlRequest(
                 ctl_code=FsctlCode.SRV_COPYCHUNK_WRITE,
-                file_id=self._target,
+                file_id=self._target.file_id,
                 input=CopyChunkRequest(source_key=self._key, chunks=chunks).encode(),
                 max_output_response=_RESPONSE_ROOM,
                 flags=IoctlFlags.IS_FSCTL,
             ),
             what=self._what,
             passes=(ntstatus.STATUS_INVALID_PARAMETER,),
+            handle=self._target,
         )
         if reply.header.status == ntstatus.STATUS_INVALID_PARAMETER:
             self._adopt(reply, limits)

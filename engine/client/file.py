@@ -12,15 +12,15 @@ from engine import ntstatus
 from engine.client import payload
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
 from engine.client.extended_attributes import setting_ea
+from engine.client.keeping import Keeping, decode_all, query_all
 from engine.client.leases import Lease
-from engine.client.stat import FileStat, stat_at_close, stat_from_all
+from engine.client.stat import FileStat, stat_at_close
 from engine.client.telling import Telling
 from engine.client.tree import Tree
-from engine.errors import NtStatusError, RemoteProtocolError, SmbError, error_from_status
+from engine.errors import HandleLost, NtStatusError, RemoteProtocolError, SmbError, error_from_status
 from engine.proto.inflight import Reply, Request
-from engine.wire.constants import Access, CloseFlags, InfoType, IoctlFlags, LockFlags
+from engine.wire.constants import CloseFlags, IoctlFlags, LockFlags
 from engine.wire.create import CloseRequest, CloseResponse
-from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_control import (
     AllocatedRange,
     SetZeroDataRequest,
@@ -46,24 +46,10 @@ from engine.wire.io import (
 )
 from engine.wire.ioctl import FsctlCode
 from engine.wire.primitives import Buffer, FileId
-from engine.wire.query import QueryInfoRequest, QueryInfoResponse
 
 log = logging.getLogger(__name__)
 
-ALL_INFORMATION_ROOM: Final = 4096
-"""Room for FileAllInformation with a name of 2,000 characters; a longer one is cut, which does no harm."""
-
 _RANGES_ROOM: Final = 65536
-
-
-def query_all(file_id: FileId) -> QueryInfoRequest:
-    """The QUERY_INFO that asks for FileAllInformation."""
-    return QueryInfoRequest(
-        info_type=InfoType.FILE,
-        file_info_class=FileAllInformation.INFORMATION_CLASS,
-        output_buffer_length=ALL_INFORMATION_ROOM,
-        file_id=file_id,
-    )
 
 
 class File:
@@ -75,10 +61,8 @@ class File:
     def __init__(
         self,
         tree: Tree,
-        path: str,
-        file_id: FileId,
+        keeping: Keeping,
         stat: FileStat,
-        access: Access,
         telling: Telling,
         *,
         existed: bool,
@@ -87,24 +71,42 @@ class File:
         lease: Lease | None = None,
         initial_data: memoryview | None = None,
     ) -> None:
-        self.path = path
         self.stat = stat
         """As of the open."""
-        self.access = access
+        self.access = keeping.access
         self.existed = existed
         """False if this open created the file."""
-        self.file_id = file_id
         self.lease = lease
         """The lease that the server made this file part of, if it did."""
         self.initial_data = initial_data
         """What was read with the open, from offset 0 on: fewer bytes than asked for at the end of the file
         and where the server gives fewer. None if nothing was read. A view into the buffer that it was
         received in, which it keeps from being used again: set it to None when it is done with."""
+        self.handle = keeping.handle
+        self._keeping = keeping
         self._tree = tree
         self._telling = telling
         self._max_read = max_read
         self._max_write = max_write
         self._closed = False
+
+    @property
+    def path(self) -> str:
+        """The path that it was opened by."""
+        return self.handle.path
+
+    @property
+    def file_id(self) -> FileId:
+        """What the server knows the handle by, on the present connection."""
+        return self.handle.file_id
+
+    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat], bool]) -> None:
+        """Say how the file is found again should the server have forgotten it after a lost connection.
+
+        `locate` tells its present path, None if it has none; `recognise` whether what was found there is the
+        same file, unchanged. Without this it is the path of the open, and the attributes as of then.
+        """
+        self._keeping.locate, self._keeping.recognise = locate, recognise
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,33 +122,55 @@ class File:
     async def read_at(self, offset: int, length: int) -> memoryview:
         """Read up to `length` bytes at `offset`; fewer only at the end of the file, none behind it."""
         return await payload.read(
-            self._tree, self.file_id, offset, length, self._max_read, f"read {self.path}"
+            self._tree, self.handle, offset, length, self._max_read, f"read {self.path}"
         )
 
     async def write_at(self, offset: int, data: Buffer) -> int:
         """Write all of `data` at `offset`; returns its length."""
+        self._keeping.changed = True
         return await payload.write(
-            self._tree, self.file_id, offset, data, self._max_write, f"write {self.path}"
+            self._tree, self.handle, offset, data, self._max_write, f"write {self.path}"
         )
 
     async def flush(self) -> None:
         """Have the server put everything written on its disk."""
-        await self._tree.call(FlushRequest(file_id=self.file_id), FlushResponse, f"flush {self.path}")
+        request = FlushRequest(file_id=self.file_id)
+        await self._tree.call(request, FlushResponse, f"flush {self.path}", self.handle)
 
     async def close(self) -> None:
-        """Close the handle; a second call does nothing."""
+        """Close the handle; a second call does nothing.
+
+        Where a lost connection is brought back that is no reason to wait: the handle ends with it.
+        """
         if self._closed:
             return
+        self._end()
+        if not self._is_here():
+            return
+        request = CloseRequest(file_id=self.file_id)
+        try:
+            await self._tree.exchange(request, what=f"close {self.path}", urgent=True, handle=self.handle)
+        except HandleLost as error:
+            log.debug("%s", error)
+
+    def _end(self) -> None:
         self._closed = True
-        await self._tree.exchange(CloseRequest(file_id=self.file_id), what=f"close {self.path}", urgent=True)
+        self._tree.handles.discard(self.handle)
+
+    def _is_here(self) -> bool:
+        """Whether the handle is one of the present connection."""
+        return self.handle.epoch == self._tree.epoch and not (
+            self._tree.link is not None and self._tree.connection.lost.is_set()
+        )
 
     async def close_and_stat(self) -> FileStat:
         """Close the handle and return the attributes that the file then has, in one round trip."""
         self._closed = True
         query, closed = await self._tree.exchange(
-            query_all(self.file_id), self._close_telling(), what=f"close {self.path}"
+            query_all(self.file_id), self._close_telling(), what=f"close {self.path}", handle=self.handle
         )
-        stat = _decode_all(query.message)
+        self._end()
+        stat = decode_all(query.message)
         return stat_at_close(stat, CloseResponse.decode_untrusted(closed.message)) or stat
 
     def close_and_tell(self, on_told: Callable[[FileStat | None], None], *, details: bool = True) -> None:
@@ -156,7 +180,10 @@ class File:
         `on_told` is called in the step in which the reply is here, and must not wait or raise; with None if
         the server tells nothing, which happens once, or the connection is lost.
         """
-        self._closed = True
+        self._end()
+        if self.handle.epoch != self._tree.epoch:
+            on_told(None)
+            return
         requests = self._closing(details)
 
         def take(replies: Sequence[Reply] | None) -> None:
@@ -181,10 +208,15 @@ class File:
         change = basic_information(access_ns, write_ns, None, None, attributes)
         setting = f"set attributes of {self.path}"
         written = 0
+        self._keeping.changed = True
         if len(data) <= min(self._max_write, self._tree.connection.room_beside(1)):
             write = WriteRequest(data=data, offset=offset, file_id=self.file_id)
             replies = await self._tree.exchange(
-                write, set_info(change, self.file_id), what=f"write {self.path}", required=1
+                write,
+                set_info(change, self.file_id),
+                what=f"write {self.path}",
+                required=1,
+                handle=self.handle,
             )
             written = WriteResponse.decode_untrusted(replies[0].message).count
             if written > len(data):
@@ -215,10 +247,16 @@ class File:
         If they cannot be set that is raised, and the handle is closed all the same.
         """
         self._closed = True
+        self._keeping.changed = True
         change = set_info(basic_information(access_ns, write_ns, None, None, attributes), self.file_id)
         replies = await self._tree.exchange(
-            change, *self._closing(details), what=f"set attributes of {self.path}", required=1
+            change,
+            *self._closing(details),
+            what=f"set attributes of {self.path}",
+            required=1,
+            handle=self.handle,
         )
+        self._end()
         return self._told_untrusted(replies[1:])
 
     def _closing(self, details: bool) -> list[Request]:
@@ -230,11 +268,11 @@ class File:
         """What the replies to `_closing` tell; None for nothing that can be believed."""
         if replies[-1].header.status != ntstatus.STATUS_SUCCESS:
             # It may still be open, because what came before the CLOSE failed.
-            self._tree.connection.close_later(self.file_id, self._tree.batch)
+            self._send_close()
         if any(reply.header.status != ntstatus.STATUS_SUCCESS for reply in replies):
             return None
         try:
-            queried = [_decode_all(reply.message) for reply in replies[:-1]]
+            queried = [decode_all(reply.message) for reply in replies[:-1]]
             stat = queried[0] if queried else replace(self.stat, number_of_links=0, ea_size=None)
             told = stat_at_close(stat, CloseResponse.decode_untrusted(replies[-1].message))
         except RemoteProtocolError as error:
@@ -249,13 +287,19 @@ class File:
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""
         if not self._closed:
-            self._closed = True
+            self._end()
+            self._send_close()
+
+    def _send_close(self) -> None:
+        if self.handle.epoch == self._tree.epoch:
             self._tree.connection.close_later(self.file_id, self._tree.batch)
 
     async def query(self) -> FileStat:
         """The file's attributes now."""
-        (reply,) = await self._tree.exchange(query_all(self.file_id), what=f"query {self.path}")
-        return _decode_all(reply.message)
+        (reply,) = await self._tree.exchange(
+            query_all(self.file_id), what=f"query {self.path}", handle=self.handle
+        )
+        return decode_all(reply.message)
 
     async def truncate(self, size: int) -> None:
         """Set the end of the file; what is added reads as zeros."""
@@ -263,12 +307,14 @@ class File:
 
     async def truncate_and_stat(self, size: int) -> FileStat:
         """Set the end of the file and return the attributes that it then has, in one round trip."""
+        self._keeping.changed = True
         _, queried = await self._tree.exchange(
             set_info(FileEndOfFileInformation(size), self.file_id),
             query_all(self.file_id),
             what=f"set the size of {self.path}",
+            handle=self.handle,
         )
-        return _decode_all(queried.message)
+        return decode_all(queried.message)
 
     async def set_basic(
         self,
@@ -288,7 +334,7 @@ class File:
         check_target(target)
         info = FileRenameInformation(file_name=target, replace_if_exists=replace)
         await self._set(info, f"rename {self.path} to {target}")
-        self.path = target
+        self.handle.path = target
 
     async def link(self, new: str) -> None:
         """Make a hard link."""
@@ -299,7 +345,8 @@ class File:
     async def set_ea(self, name: str, value: Buffer) -> None:
         """Set an extended attribute; an empty value removes it."""
         request = setting_ea(self.file_id, name, value)
-        await self._tree.exchange(request, what=f"set an extended attribute of {self.path}")
+        what = f"set an extended attribute of {self.path}"
+        await self._tree.exchange(request, what=what, handle=self.handle)
 
     async def delete(self) -> None:
         """Mark the file for deletion with its last close."""
@@ -328,6 +375,7 @@ class File:
             ),
             IoctlResponse,
             f"file system control 0x{code:08X} on {self.path}",
+            self.handle,
         )
         return memoryview(response.output)
 
@@ -373,18 +421,16 @@ class File:
                 flags=IoctlFlags.IS_FSCTL,
             ),
             what=f"find the holes of {self.path}",
+            handle=self.handle,
             passes=(ntstatus.STATUS_BUFFER_TOO_SMALL,) if asked.length > 1 else (),
         )
         return reply
 
     async def _set(self, info: SetInfo, what: str) -> None:
-        await self._tree.exchange(set_info(info, self.file_id), what=what)
+        self._keeping.changed = True
+        await self._tree.exchange(set_info(info, self.file_id), what=what, handle=self.handle)
 
     async def _lock(self, elements: Sequence[LockElement], verb: str) -> None:
+        self._keeping.has_locks = True
         request = LockRequest(file_id=self.file_id, locks=elements)
-        await self._tree.call(request, LockResponse, f"{verb} a range of {self.path}")
-
-
-def _decode_all(message: memoryview) -> FileStat:
-    response = QueryInfoResponse.decode_untrusted(message)
-    return stat_from_all(FileAllInformation.decode_untrusted(memoryview(response.buffer)))
+        await self._tree.call(request, LockResponse, f"{verb} a range of {self.path}", self.handle)

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from engine import ntstatus
+from engine.client.handles import Handle
 from engine.client.tree import Tree
 from engine.errors import RemoteProtocolError
 from engine.wire.constants import SHARE_ALL, Access, IoctlFlags
@@ -29,7 +30,7 @@ class Pipe:
 
     def __init__(self, tree: Tree, name: str, file_id: FileId) -> None:
         self.name = name
-        self.file_id = file_id
+        self._handle = Handle(file_id, tree.epoch, name)
         self._tree = tree
         self._closed = False
 
@@ -43,7 +44,13 @@ class Pipe:
             await self.close()
         elif not self._closed:
             self._closed = True
-            self._tree.connection.close_later(self.file_id, self._tree.batch)
+            if self._handle.epoch == self._tree.epoch:
+                self._tree.connection.close_later(self.file_id, self._tree.batch)
+
+    @property
+    def file_id(self) -> FileId:
+        """What the server knows the open pipe by."""
+        return self._handle.file_id
 
     async def transceive(self, data: Buffer) -> bytes:
         """Write one message, and wait for the message that answers it ([MS-SMB2] 3.2.4.20.4).
@@ -62,11 +69,12 @@ class Pipe:
                 flags=IoctlFlags.IS_FSCTL,
             ),
             what=what,
+            handle=self._handle,
         )
         answer = bytearray(IoctlResponse.decode_untrusted(reply.message).output)
         while reply.header.status == ntstatus.STATUS_BUFFER_OVERFLOW:
             read = ReadRequest(length=_PIECE, offset=0, file_id=self.file_id)
-            (reply,) = await self._tree.exchange(read, what=what)
+            (reply,) = await self._tree.exchange(read, what=what, handle=self._handle)
             piece = ReadResponse.decode_untrusted(reply.message).data
             if not piece or len(answer) + len(piece) > LONGEST_MESSAGE:
                 raise RemoteProtocolError(f"{what}: the answer does not come to an end")
@@ -79,7 +87,10 @@ class Pipe:
             return
         self._closed = True
         await self._tree.exchange(
-            CloseRequest(file_id=self.file_id), what=f"close the pipe {self.name}", urgent=True
+            CloseRequest(file_id=self.file_id),
+            what=f"close the pipe {self.name}",
+            urgent=True,
+            handle=self._handle,
         )
 
 

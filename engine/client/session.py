@@ -128,21 +128,29 @@ class _Anonymous:
         return b""
 
 
+def _mechanism(connection: Connection, credentials: Credentials) -> tuple[_Mechanism, bytes | None]:
+    """How to log on, and the server's hint to begin with."""
+    if credentials.kind is AuthKind.ANONYMOUS:
+        return _Anonymous(), None
+    assert connection.negotiated is not None
+    return _Ntlm(credentials, connection.server), connection.negotiated.security_buffer
+
+
 async def log_on(
-    connection: Connection, credentials: Credentials, config: ConnectConfig, preauth: PreauthIntegrity
+    connection: Connection,
+    credentials: Credentials,
+    config: ConnectConfig,
+    preauth: PreauthIntegrity,
+    previous_session_id: int = 0,
 ) -> Session:
     """Set up a session. `preauth` is the hash after NEGOTIATE; it is not changed.
 
-    Raises `AuthError` if the account is refused, is turned into a guest unasked, or cannot be
-    protected as `config` demands.
+    A server that still has our session `previous_session_id` ends it first. Raises `AuthError` if the account
+    is refused, is turned into a guest unasked, or cannot be protected as `config` demands.
     """
     negotiated = connection.negotiated
     assert negotiated is not None
-    mechanism: _Mechanism
-    if credentials.kind is AuthKind.ANONYMOUS:
-        mechanism, hint = _Anonymous(), None
-    else:
-        mechanism, hint = _Ntlm(credentials, connection.server), negotiated.security_buffer
+    mechanism, hint = _mechanism(connection, credentials)
     state = SessionState()
     preauth = preauth.copy()
     token = mechanism.step(hint)
@@ -151,6 +159,7 @@ async def log_on(
             security_mode=negotiated.client_security_mode & 0xFF,
             capabilities=0,
             security_buffer=token or b"",
+            previous_session_id=previous_session_id,
         )
         reply = await connection.request_hashed(request, Batch(state), preauth)
         status = reply.header.status
@@ -163,6 +172,32 @@ async def log_on(
                 mechanism.step(bytes(response.security_buffer))
             return _finish(connection, credentials, config, state, mechanism, response, reply, preauth)
         preauth.update(reply.message)
+        token = mechanism.step(bytes(response.security_buffer))
+    raise AuthError("the server never comes to an end with the log-on")
+
+
+async def log_on_again(session: Session, credentials: Credentials) -> None:
+    """Authenticate anew on a session that has expired; its keys stay ([MS-SMB2] 3.2.5.1.6, 3.2.4.2.3).
+
+    Raises `AuthError` if the account is refused now.
+    """
+    connection = session.connection
+    assert connection.negotiated is not None
+    mechanism, hint = _mechanism(connection, credentials)
+    token = mechanism.step(hint)
+    for _ in range(_MAX_LEGS):
+        request = SessionSetupRequest(
+            security_mode=connection.negotiated.client_security_mode & 0xFF,
+            capabilities=0,
+            security_buffer=token or b"",
+        )
+        reply = await connection.request(request, session.signed_batch(session.batch()), urgent=True)
+        status = reply.header.status
+        if status not in (ntstatus.STATUS_SUCCESS, ntstatus.STATUS_MORE_PROCESSING_REQUIRED):
+            raise _refusal(status, credentials)
+        response = SessionSetupResponse.decode_untrusted(reply.message)
+        if status == ntstatus.STATUS_SUCCESS:
+            return
         token = mechanism.step(bytes(response.security_buffer))
     raise AuthError("the server never comes to an end with the log-on")
 

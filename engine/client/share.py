@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import trio
@@ -21,30 +22,35 @@ from engine.client.controls import TreeControls
 from engine.client.copy import Progress, copy_new
 from engine.client.description import ConnectionDescription, describe
 from engine.client.extended_attributes import get_ea, list_eas, set_ea
-from engine.client.file import File, query_all
+from engine.client.file import File
 from engine.client.folder import Folder, open_folder
+from engine.client.keeping import decode_all, query_all
 from engine.client.leases import Lease
+from engine.client.link import Link
+from engine.client.opening import Opener, Span, Wanted, was_made
+from engine.client.outcomes import was_linked, was_removed, was_renamed
 from engine.client.stat import (
     DirectoryEntry,
     FileStat,
     VolumeSize,
     stat_at_close,
-    stat_from_all,
     stat_from_create,
 )
 from engine.client.telling import Telling
-from engine.client.tree import Tree
+from engine.client.tree import ATTEMPTS, Tree
 from engine.errors import (
+    DeletePending,
     InvalidParameter,
     NotFound,
     NtStatusError,
+    OutcomeUnknown,
     RemoteProtocolError,
     SmbError,
+    TransportError,
     error_from_status,
 )
-from engine.proto.inflight import Reply, Request
+from engine.proto.inflight import Reply
 from engine.proto.lease_grants import LeaseKind
-from engine.proto.leases import Claim
 from engine.proto.statistics import Statistics
 from engine.wire.constants import (
     SHARE_ALL,
@@ -60,7 +66,6 @@ from engine.wire.constants import (
 )
 from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
 from engine.wire.create_contexts import CreateContext
-from engine.wire.fscc import FileAllInformation
 from engine.wire.fscc_set import (
     FileDispositionInformation,
     FileEndOfFileInformation,
@@ -99,7 +104,7 @@ class Share(TreeControls):
     connection is lost, `RemoteProtocolError` if it cannot be trusted. Cancelling any of them is safe.
     """
 
-    def __init__(self, tree: Tree, unc: Unc, max_read: int, max_write: int) -> None:
+    def __init__(self, tree: Tree, unc: Unc, max_read: int, max_write: int, link: Link | None = None) -> None:
         self.unc = unc
         self.max_read = max_read
         """Bytes that one READ may ask for."""
@@ -107,7 +112,9 @@ class Share(TreeControls):
         """Bytes that one WRITE may carry."""
         self.supports_file_ids = True
         super().__init__(tree)
+        self._link = link
         self._telling = Telling()
+        self._opener = Opener(tree, self._telling, max_read, max_write)
         negotiated = tree.connection.negotiated
         assert negotiated is not None
         self._negotiated = negotiated
@@ -139,12 +146,20 @@ class Share(TreeControls):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the connection is gone; every call then raises `TransportError`."""
+        """Whether the connection is gone; calls then wait for it to be made anew, if it is (`reconnect`), or
+        raise `TransportError`."""
         return self._tree.connection.lost.is_set()
 
     async def wait_lost(self) -> SmbError:
         """Wait until the connection is gone; returns why."""
         return await self._tree.connection.wait_lost()
+
+    async def wait_returned(self) -> None:
+        """Wait until a lost connection is made anew; for ever if none is."""
+        if self._link is not None:
+            await self._link.wait_returned()
+        elif self.is_lost:
+            await trio.sleep_forever()
 
     @property
     def supports_leases(self) -> bool:
@@ -186,79 +201,18 @@ class Share(TreeControls):
         that many bytes from the file's beginning come along as `initial_data`, where the credits allow
         it; that they do not come is no error.
         """
-        with self._tree.connection.leases.claim(lease) as claim:
-            create = CreateRequest(
-                requested_oplock_level=claim.oplock_level,
-                desired_access=access | _ATTRIBUTES,
-                file_attributes=attributes,
-                share_access=share_access,
-                create_disposition=disposition,
-                create_options=options,
-                name=path,
-                contexts=(*claim.contexts, *self._telling.contexts),
-            )
-            requests: list[Request] = [create]
-            if details or not self._telling.has_ids:
-                requests.append(_QUERY_ALL)
-            required = len(requests)
-            length = min(read, self.max_read)
-            if length > 0:
-                reading = ReadRequest(length=length, offset=0, file_id=FILE_ID_RELATED)
-                if self._tree.connection.fits([*requests, reading]):
-                    requests.append(reading)
-            replies = await self._tree.exchange(*requests, what=f"open {path}", required=required)
-            response = CreateResponse.decode_untrusted(replies[0].message)
-            file = self._opened(
-                path, access, claim, lease, response, replies[1:required], replies[required:], length
-            )
-        if required == 1 and self._telling.file_id(response) is None:
-            await self._ask_opened(file, response)
-        return file
-
-    def _opened(
-        self,
-        path: str,
-        access: Access,
-        claim: Claim,
-        lease: Lease | None,
-        response: CreateResponse,
-        queried: Sequence[Reply],
-        read: Sequence[Reply],
-        length: int,
-    ) -> File:
-        try:
-            is_leased = claim.settle(response)
-            if queried:
-                stat = _decode_all(queried[0])
-                self._telling.compare(response, stat)
-            else:
-                stat = stat_from_create(response, self._telling.file_id(response) or 0)
-            initial_data = _decode_initial(read[0], length) if read else None
-        except RemoteProtocolError:
-            self._tree.connection.close_later(response.file_id, self._tree.batch)
-            raise
-        return File(
-            self._tree,
+        wanted = Wanted(
             path,
-            response.file_id,
-            stat,
             access,
-            self._telling,
-            existed=response.create_action != CreateAction.CREATED,
-            max_read=self.max_read,
-            max_write=self.max_write,
-            lease=lease if is_leased else None,
-            initial_data=initial_data,
+            disposition,
+            options,
+            attributes,
+            share_access,
+            lease,
+            min(read, self.max_read),
+            details,
         )
-
-    async def _ask_opened(self, file: File, response: CreateResponse) -> None:
-        """The CREATE did not tell which file it is, or for the first time on this volume."""
-        try:
-            file.stat = await file.query()
-        except BaseException:
-            file.close_later()
-            raise
-        self._telling.compare(response, file.stat)
+        return await self._opener.open(wanted)
 
     async def stat(self, path: str, *, details: bool = True) -> FileStat:
         """The attributes of a file or folder (one round trip); `details` as for `open`."""
@@ -277,7 +231,7 @@ class Share(TreeControls):
     async def _create_and_ask(self, create: CreateRequest, what: str) -> FileStat:
         """Open or make something for a moment only, and ask for its attributes."""
         created, queried, _ = await self._tree.exchange(create, _QUERY_ALL, _CLOSE, what=what)
-        stat = _decode_all(queried)
+        stat = decode_all(queried.message)
         if create.contexts:
             self._telling.compare(CreateResponse.decode_untrusted(created.message), stat)
         return stat
@@ -316,12 +270,28 @@ class Share(TreeControls):
             contexts=(*contexts, *self._telling.contexts),
         )
         what = f"make the folder {path}"
-        if not self._telling.has_ids:
-            return await self._create_and_ask(create, what)
-        created, _ = await self._tree.exchange(create, _CLOSE, what=what)
+        span = Span()
+        try:
+            if not self._telling.has_ids:
+                return await self._create_and_ask(create, what)
+            created, _ = await self._tree.exchange(create, _CLOSE, what=what)
+        except OutcomeUnknown:
+            span.end()
+            return await self._find_folder(path, span) or await self.mkdir(path, lease=lease)
         response = CreateResponse.decode_untrusted(created.message)
         file_id = self._telling.file_id(response)
         return await self.stat(path) if file_id is None else stat_from_create(response, file_id)
+
+    async def _find_folder(self, path: str, span: Span) -> FileStat | None:
+        """The folder that was being made when the connection was lost, None if it was not made; raises
+        `AlreadyExists` if what is there may be somebody else's."""
+        try:
+            stat = await self.stat(path)
+        except NotFound:
+            return None
+        if stat.is_directory and was_made(stat, span, self._tree):
+            return stat
+        raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, f"make the folder {path}")
 
     async def unlink(
         self,
@@ -330,8 +300,12 @@ class Share(TreeControls):
         aside: str | None = None,
         clear_readonly: bool = False,
         lease: Lease | None = None,
+        file_id: int = 0,
     ) -> None:
         """Delete a file (one round trip), without breaking `lease`.
+
+        `file_id`, here and below, says which file is meant, if that is known: should the connection be lost,
+        it is looked for before this is done once more.
 
         With `aside` it is renamed to that path first: the name is free at once even if the file is
         open, and the file lives on until its last handle is closed. `clear_readonly` takes the
@@ -342,21 +316,36 @@ class Share(TreeControls):
             steps.append(basic_information(attributes=FileAttributes.NORMAL))
         if aside is not None:
             steps.append(FileRenameInformation(file_name=aside, replace_if_exists=False))
-        await self._delete(path, CreateOptions.NON_DIRECTORY_FILE, steps, lease)
+        await self._delete(path, CreateOptions.NON_DIRECTORY_FILE, steps, lease, file_id, aside)
 
-    async def rmdir(self, path: str, *, lease: Lease | None = None) -> None:
+    async def rmdir(self, path: str, *, lease: Lease | None = None, file_id: int = 0) -> None:
         """Delete an empty folder (one round trip); `DirectoryNotEmpty` if it is not."""
-        await self._delete(path, CreateOptions.DIRECTORY_FILE, [], lease)
+        await self._delete(path, CreateOptions.DIRECTORY_FILE, [], lease, file_id)
 
     async def _delete(
-        self, path: str, kind: CreateOptions, steps: list[SetInfo], lease: Lease | None
+        self,
+        path: str,
+        kind: CreateOptions,
+        steps: list[SetInfo],
+        lease: Lease | None,
+        file_id: int,
+        aside: str | None = None,
     ) -> None:
         access = Access.DELETE | _ATTRIBUTES
         if steps:
             access |= Access.WRITE_ATTRIBUTES
         steps = [*steps, FileDispositionInformation()]
         options = kind | CreateOptions.OPEN_REPARSE_POINT
-        await self._change(path, access, options, steps, f"delete {path}", lease)
+
+        async def was_done() -> bool:
+            if not await was_removed(self.stat, path, file_id):
+                return False
+            if aside is not None:
+                with contextlib.suppress(NotFound, DeletePending):
+                    await self.unlink(aside, file_id=file_id)
+            return True
+
+        await self._change(path, access, options, steps, f"delete {path}", lease, was_done)
 
     async def rename(
         self,
@@ -366,6 +355,7 @@ class Share(TreeControls):
         replace: bool,
         only_file: bool = False,
         lease: Lease | None = None,
+        file_id: int = 0,
     ) -> None:
         """Rename within the share (one round trip); without `replace` a taken name is `AlreadyExists`.
 
@@ -377,7 +367,9 @@ class Share(TreeControls):
         access, options = Access.DELETE | _ATTRIBUTES, CreateOptions.OPEN_REPARSE_POINT
         if only_file:
             options |= CreateOptions.NON_DIRECTORY_FILE
-        await self._change(source, access, options, steps, f"rename {source} to {target}", lease)
+        was_done = partial(was_renamed, self.stat, source, target, file_id)
+        what = f"rename {source} to {target}"
+        await self._change(source, access, options, steps, what, lease, was_done)
 
     async def link(
         self, existing: str, new: str, *, replace: bool = False, lease: Lease | None = None
@@ -386,9 +378,9 @@ class Share(TreeControls):
         check_target(new)
         steps: list[SetInfo] = [FileLinkInformation(file_name=new, replace_if_exists=replace)]
         access = _ATTRIBUTES | Access.WRITE_ATTRIBUTES
-        await self._change(
-            existing, access, CreateOptions.NON_DIRECTORY_FILE, steps, f"link {new} to {existing}", lease
-        )
+        kind, what = CreateOptions.NON_DIRECTORY_FILE, f"link {new} to {existing}"
+        was_done = partial(was_linked, self.stat, existing, new)
+        await self._change(existing, access, kind, steps, what, lease, was_done)
 
     async def truncate(self, path: str, size: int, *, lease: Lease | None = None) -> None:
         """Set a file's size in bytes (one round trip), without breaking `lease`."""
@@ -425,6 +417,25 @@ class Share(TreeControls):
         steps: list[SetInfo],
         what: str,
         lease: Lease | None = None,
+        was_done: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`was_done` looks up whether a change took effect that must not be made twice."""
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._change_once(path, access, options, steps, what, lease)
+            except OutcomeUnknown:
+                if was_done is None or await was_done():
+                    return
+        raise TransportError(f"{what}: the connection is lost each time")
+
+    async def _change_once(
+        self,
+        path: str,
+        access: Access,
+        options: CreateOptions,
+        steps: list[SetInfo],
+        what: str,
+        lease: Lease | None,
     ) -> None:
         level, contexts = lease.asked_for_changes() if lease is not None else _NO_LEASE
         create = CreateRequest(
@@ -492,17 +503,21 @@ class Share(TreeControls):
         )
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
         # Which file it is comes first: some servers refuse all that follows a refusal.
+        span = Span()
         try:
             replies = await self._tree.exchange(
                 create, _QUERY_ALL, write, _CLOSE_TELLING, what=f"write {path}"
             )
+        except OutcomeUnknown:
+            span.end()
+            return await self._write_again(path, data, disposition, lease, span)
         except NtStatusError as error:
             created, queried = error.replies[:2] if error.index > 1 else (None, None)
             if isinstance(created, Reply) and isinstance(queried, Reply) and _was_created(created):
-                await self._remove_again(path, _decode_all(queried))
+                await self._remove_again(path, decode_all(queried.message))
             raise
         created, queried, written, closed = replies
-        stat = _decode_all(queried)
+        stat = decode_all(queried.message)
         count = WriteResponse.decode_untrusted(written.message).count
         if count > len(data):
             raise RemoteProtocolError(f"the server says it took {count} of the {len(data)} bytes of {path}")
@@ -515,6 +530,18 @@ class Share(TreeControls):
             if _was_created(created):
                 await self._remove_again(path, stat)
             raise
+
+    async def _write_again(
+        self, path: str, data: Buffer, disposition: Disposition, lease: Lease | None, span: Span
+    ) -> FileStat:
+        """The connection was lost while a file was made: write it again, unless it is another's."""
+        try:
+            stat = await self.stat(path)
+        except NotFound:
+            return await self.write_file(path, data, disposition=disposition, lease=lease)
+        if not was_made(stat, span, self._tree):
+            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, f"write {path}")
+        return await self._write_in_parts(path, data, Disposition.OPEN, 0, lease)
 
     async def _write_in_parts(
         self, path: str, data: Buffer, disposition: Disposition, done: int, lease: Lease | None
@@ -628,20 +655,3 @@ def _identity(stat: FileStat) -> tuple[int, int]:
 def _was_created(reply: Reply) -> bool:
     """Whether the CREATE that this answers has made the file."""
     return CreateResponse.decode_untrusted(reply.message).create_action == CreateAction.CREATED
-
-
-def _decode_all(reply: Reply) -> FileStat:
-    buffer = memoryview(QueryInfoResponse.decode_untrusted(reply.message).buffer)
-    return stat_from_all(FileAllInformation.decode_untrusted(buffer))
-
-
-def _decode_initial(reply: Reply, length: int) -> memoryview | None:
-    status = reply.header.status
-    if status == ntstatus.STATUS_END_OF_FILE:
-        return memoryview(b"")
-    if status != ntstatus.STATUS_SUCCESS:
-        return None
-    data = ReadResponse.decode_untrusted(reply.message).data
-    if len(data) > length:
-        raise RemoteProtocolError(f"the server sent {len(data)} bytes where {length} were asked for")
-    return memoryview(data)

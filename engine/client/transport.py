@@ -129,8 +129,8 @@ class Transport:
             self._queue_filled.set()
 
     async def run_writer(self) -> None:
-        """Send what `send` could not, until cancelled; raises `TransportError` on failure."""
-        while True:
+        """Send what `send` could not, until cancelled or closed; raises `TransportError` on failure."""
+        while not self._closed:
             await self._queue_filled.wait()
             self._queue_filled = trio.Event()
             while self._queue:
@@ -251,6 +251,7 @@ class Transport:
         if not self._closed:
             self._closed = True
             self._queue.clear()
+            self._queue_filled.set()
             trio.lowlevel.notify_closing(self._sock)
             with contextlib.suppress(OSError):
                 self._sock.close()

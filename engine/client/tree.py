@@ -10,15 +10,27 @@ from typing import Final, Protocol, TypeVar
 
 from engine import ntstatus
 from engine.client.connection import Batch, Connection
+from engine.client.handles import ON_A_FILE, Handle
+from engine.client.repeating import may_repeat
 from engine.client.session import Session
-from engine.errors import NtStatusError, RemoteProtocolError, SmbError, error_from_status
+from engine.errors import (
+    FileClosed,
+    HandleLost,
+    NtStatusError,
+    OutcomeUnknown,
+    RemoteProtocolError,
+    SessionDeleted,
+    SessionExpired,
+    SmbError,
+    TransportError,
+    TreeGone,
+    error_from_status,
+)
 from engine.proto.credits import CreditShortage
 from engine.proto.inflight import Reply, Request
 from engine.wire.constants import Command, ShareFlags, ShareType
 from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
-from engine.wire.io import FlushRequest, IoctlRequest, ReadRequest, WriteRequest
 from engine.wire.primitives import FILE_ID_RELATED, FileId
-from engine.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
 from engine.wire.tree import TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
 
 log = logging.getLogger(__name__)
@@ -26,17 +38,14 @@ log = logging.getLogger(__name__)
 _CARRY_WHAT_FITTED: Final = frozenset({Command.QUERY_INFO, Command.IOCTL, Command.READ})
 """Commands whose reply to STATUS_BUFFER_OVERFLOW is their usual one, with what fitted."""
 
-_ON_A_FILE: Final = (
-    CloseRequest,
-    FlushRequest,
-    IoctlRequest,
-    QueryDirectoryRequest,
-    QueryInfoRequest,
-    ReadRequest,
-    SetInfoRequest,
-    WriteRequest,
-)
-"""What may follow a CREATE in a compound."""
+ATTEMPTS: Final = 32
+"""Connections that one request may lose: one that makes the server drop us is not to do so for ever."""
+
+REVIVALS: Final = 3
+"""How often one request has the server's memory of session, share or file renewed."""
+
+_NO_FILE: Final = (FILE_ID_RELATED,)
+"""FileIds that stand for no open file."""
 
 _SHARE_TYPES: Final = frozenset(ShareType)
 
@@ -50,21 +59,105 @@ class ResponseType(Protocol[_Response]):
         """Decode a whole message."""
 
 
+class Link(Protocol):
+    """Who brings a tree back when its connection is lost; `engine.client.link.Link`."""
+
+    async def wait_up(self) -> None:
+        """Wait until there is a connection again; raises `SmbError` if there will be none for now."""
+
+    async def authenticate_again(self, connection: Connection) -> None:
+        """Renew a session that has expired; if that fails, the connection is ended."""
+
+    def restore_soon(self, handle: Handle) -> None:
+        """Have a file opened again that the server has forgotten."""
+
+
 class Tree:
-    """One tree connect: everything a share does goes through `exchange`."""
+    """One tree connect: everything a share does goes through `exchange`.
+
+    With a `link` it is the same tree over several connections, one after the other; `epoch` counts them.
+    """
 
     def __init__(self, session: Session, path: str, tree_id: int, response: TreeConnectResponse) -> None:
-        self.session = session
         self.path = path
+        self.epoch = 0
+        self.link: Link | None = None
+        self.handles: set[Handle] = set()
+        """What is open and can be opened again."""
+        self._use(session, tree_id, response)
+
+    def _use(self, session: Session, tree_id: int, response: TreeConnectResponse) -> None:
+        self.session = session
         self.connection: Connection = session.connection
-        self.share_type = ShareType(response.share_type)
-        self.share_flags = response.share_flags
-        self.capabilities = response.capabilities
-        self.maximal_access = response.maximal_access
+        self.tree_id = tree_id
+        self.response = response
         self.batch: Batch = session.batch(
             tree_id, sealed=bool(response.share_flags & ShareFlags.ENCRYPT_DATA)
         )
         """How requests to this share are sent."""
+
+    def adopt(self, other: Tree) -> None:
+        """Go on as `other`, which is the same share on a new connection."""
+        self._use(other.session, other.tree_id, other.response)
+        self.epoch += 1
+        for handle in self.handles:
+            if handle.epoch != self.epoch:
+                handle.await_restoration()
+
+    @property
+    def share_type(self) -> ShareType:
+        """Disk, pipe or printer."""
+        return ShareType(self.response.share_type)
+
+    @property
+    def capabilities(self) -> int:
+        """What the share offers, a set of `ShareCapabilities` bits."""
+        return self.response.capabilities
+
+    async def ready(self, handle: Handle | None = None) -> Connection:
+        """The connection to send on; with a link, it is waited for, and for `handle` to be open on it.
+
+        Raises `HandleLost`, and what `Link.wait_up` does. Without a checkpoint after it, both hold.
+        """
+        while True:
+            connection = self.connection
+            if self.link is None:
+                return connection
+            if connection.lost.is_set():
+                await self.link.wait_up()
+            elif handle is None or handle.epoch == self.epoch:
+                return connection
+            elif handle in self.handles:
+                await handle.wait()
+            else:
+                raise HandleLost(f"{handle.path or 'the share'}: what was open ended with the connection")
+
+    def give_way(self, error: SmbError, connection: Connection, *, repeatable: bool) -> None:
+        """After `error` ended requests: return if they may be sent once more, else raise.
+
+        `OutcomeUnknown` is for those that must not be made twice and may have been made.
+        """
+        is_loss = isinstance(error, TransportError | RemoteProtocolError) and connection.lost.is_set()
+        if self.link is None or not is_loss:
+            raise error
+        if error.was_sent and not repeatable:
+            raise OutcomeUnknown(str(error), errno=error.errno) from error
+
+    async def revive(self, error: NtStatusError, connection: Connection, handle: Handle | None) -> bool:
+        """Whether a refused request may be sent again, as what the server has forgotten is brought back."""
+        if self.link is None:
+            return False
+        match error:
+            case SessionExpired():
+                await self.link.authenticate_again(connection)
+            case SessionDeleted() | TreeGone():
+                connection.abort(TransportError(f"the server ended the session: {error}"))
+            case FileClosed() if handle is not None and handle in self.handles:
+                if handle.epoch == self.epoch:
+                    self.link.restore_soon(handle)
+            case _:
+                return False
+        return True
 
     async def exchange(
         self,
@@ -73,49 +166,110 @@ class Tree:
         passes: Collection[int] = (),
         required: int | None = None,
         urgent: bool = False,
+        handle: Handle | None = None,
+        once: bool = False,
     ) -> list[Reply]:
         """Send requests, related where there are several, in one round trip where credits allow.
 
         The first status that is neither success nor one of `passes` raises its `NtStatusError`, which
         holds the index and the replies. A handle that was opened and would be left open is closed.
         `what` says what is tried, for the message; of what comes after the first `required` requests
-        any status passes.
+        any status passes. `handle` is the open file that they are about, if they name one. With `once` the
+        loss of the connection is the caller's to deal with, who then calls `give_way`.
         """
-        related = len(requests) > 1
-        try:
-            if related and not self.connection.fits(requests):
-                raise CreditShortage(f"{what}: too few credits for {len(requests)} requests at once")
-            replies = await self.connection.exchange(requests, self.batch, related=related, urgent=urgent)
-        except CreditShortage:
-            if not related:
-                raise
-            replies = await self._one_by_one(requests)
-        for index, reply in enumerate(replies[:required]):
+        file_id = handle.file_id if handle is not None else FILE_ID_RELATED
+        revivals = 0
+        for attempt in range(ATTEMPTS):
+            connection, batch = await self.ready(handle), self.batch
+            sent = handle.address(requests, file_id) if handle is not None else self._checked(requests)
+            try:
+                replies = await self.attempt(connection, batch, sent, what, urgent=urgent)
+            except SmbError as error:
+                if once:
+                    raise
+                self.give_way(error, connection, repeatable=may_repeat(requests))
+                if attempt == ATTEMPTS - 1:
+                    raise
+                continue
+            failed = self._failure(replies[:required], passes, what)
+            if failed is None:
+                return replies
+            self.close_leftover(connection, batch, sent, replies)
+            failed.replies = tuple(replies)
+            if revivals == REVIVALS or not await self.revive(failed, connection, handle):
+                raise failed
+            revivals += 1
+            if failed.index and not may_repeat(requests):
+                raise OutcomeUnknown(str(failed)) from failed
+        raise AssertionError("the last attempt returns or raises")
+
+    def _failure(self, replies: Sequence[Reply], passes: Collection[int], what: str) -> NtStatusError | None:
+        for index, reply in enumerate(replies):
             if reply.header.status in passes:
                 continue
             error = self.refusal(reply, what)
             if error is not None:
-                self.close_leftover(requests, replies)
-                error.index, error.replies = index, tuple(replies)
-                raise error
-        return replies
+                error.index = index
+                return error
+        return None
+
+    def _checked(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """Raise `HandleLost` for a FileId from before a loss, maybe: it could be another file's now."""
+        if self.epoch and any(isinstance(one, ON_A_FILE) and one.file_id not in _NO_FILE for one in requests):
+            raise HandleLost("what was open ended with the connection")
+        return requests
+
+    async def attempt(
+        self,
+        connection: Connection,
+        batch: Batch,
+        requests: Sequence[Request],
+        what: str,
+        *,
+        urgent: bool = False,
+    ) -> list[Reply]:
+        """Send requests once on `connection`, related where there are several; whatever their statuses."""
+        related = len(requests) > 1
+        try:
+            if related and not connection.fits(requests):
+                raise CreditShortage(f"{what}: too few credits for {len(requests)} requests at once")
+            return await connection.exchange(requests, batch, related=related, urgent=urgent)
+        except CreditShortage:
+            if not related:
+                raise
+            return await self._one_by_one(connection, batch, requests)
 
     async def exchange_each(self, *requests: Request) -> list[Reply]:
         """Send requests that have nothing to do with each other, in one frame where credits allow.
 
         Returns their replies, whatever their statuses.
         """
+        for attempt in range(ATTEMPTS):
+            connection, batch = await self.ready(), self.batch
+            try:
+                return await self._send_each(connection, batch, self._checked(requests))
+            except SmbError as error:
+                self.give_way(error, connection, repeatable=may_repeat(requests))
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _send_each(
+        self, connection: Connection, batch: Batch, requests: Sequence[Request]
+    ) -> list[Reply]:
         try:
-            return await self.connection.exchange(requests, self.batch)
+            return await connection.exchange(requests, batch)
         except CreditShortage:
             if len(requests) == 1:
                 raise
         half = len(requests) // 2
-        replies = await self.exchange_each(*requests[:half])
+        replies = await self._send_each(connection, batch, requests[:half])
         try:
-            return replies + await self.exchange_each(*requests[half:])
-        except BaseException:
-            self.close_opened(replies)
+            return replies + await self._send_each(connection, batch, requests[half:])
+        except BaseException as error:
+            if isinstance(error, SmbError):
+                error.was_sent = True
+            _close_opened(connection, batch, replies)
             raise
 
     @staticmethod
@@ -128,7 +282,9 @@ class Tree:
             return None
         return error_from_status(status, what)
 
-    async def _one_by_one(self, requests: Sequence[Request]) -> list[Reply]:
+    async def _one_by_one(
+        self, connection: Connection, batch: Batch, requests: Sequence[Request]
+    ) -> list[Reply]:
         """The same as a related compound, for servers that grant fewer credits than it needs."""
         replies: list[Reply] = []
         file_id: FileId | None = None
@@ -139,20 +295,24 @@ class Tree:
                     request = _with_file_id(request, file_id)
                 if isinstance(request, CloseRequest):
                     to_close = None
-                reply = await self.connection.request(request, self.batch)
+                reply = await connection.request(request, batch)
                 replies.append(reply)
                 if request.COMMAND is Command.CREATE:
                     if reply.header.status != ntstatus.STATUS_SUCCESS:
                         return replies
                     file_id = to_close = CreateResponse.decode_untrusted(reply.message).file_id
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, SmbError) and replies:
+                error.was_sent = True
             if to_close is not None:
-                self.connection.close_later(to_close, self.batch)
+                connection.close_later(to_close, batch)
             raise
         return replies
 
-    def close_leftover(self, requests: Sequence[Request], replies: Sequence[Reply]) -> None:
-        """Close what a related compound opened and did not close."""
+    def close_leftover(
+        self, connection: Connection, batch: Batch, requests: Sequence[Request], replies: Sequence[Reply]
+    ) -> None:
+        """Close what a related compound, sent on `connection`, opened and did not close."""
         # A handle from before is in doubt if its CLOSE was one of several requests.
         opened = _handle_to_close(requests) if len(requests) > 1 else None
         for request, reply in zip(requests, replies, strict=False):
@@ -163,20 +323,21 @@ class Tree:
             elif isinstance(request, CloseRequest):
                 opened = None
         if opened is not None:
-            self.connection.close_later(opened, self.batch)
+            connection.close_later(opened, batch)
 
     def close_opened(self, replies: Sequence[Reply]) -> None:
-        """Close what unrelated requests opened, as far as their replies make sense."""
-        for reply in replies:
-            header = reply.header
-            if header.command == Command.CREATE and header.status == ntstatus.STATUS_SUCCESS:
-                with contextlib.suppress(RemoteProtocolError):
-                    opened = CreateResponse.decode_untrusted(reply.message).file_id
-                    self.connection.close_later(opened, self.batch)
+        """Close what unrelated requests opened, as far as their replies, which just came, make sense."""
+        _close_opened(self.connection, self.batch, replies)
 
-    async def call(self, request: Request, response_type: ResponseType[_Response], what: str) -> _Response:
+    async def call(
+        self,
+        request: Request,
+        response_type: ResponseType[_Response],
+        what: str,
+        handle: Handle | None = None,
+    ) -> _Response:
         """Send one request and decode its reply; raises `NtStatusError` with `what` in its message."""
-        (reply,) = await self.exchange(request, what=what)
+        (reply,) = await self.exchange(request, what=what, handle=handle)
         return response_type.decode_untrusted(reply.message)
 
     async def acknowledge(self, request: Request) -> None:
@@ -198,6 +359,14 @@ class Tree:
         await self.connection.request(TreeDisconnectRequest(), self.batch, urgent=True)
 
 
+def _close_opened(connection: Connection, batch: Batch, replies: Sequence[Reply]) -> None:
+    for reply in replies:
+        header = reply.header
+        if header.command == Command.CREATE and header.status == ntstatus.STATUS_SUCCESS:
+            with contextlib.suppress(RemoteProtocolError):
+                connection.close_later(CreateResponse.decode_untrusted(reply.message).file_id, batch)
+
+
 def _handle_to_close(requests: Sequence[Request]) -> FileId | None:
     for request in requests:
         if isinstance(request, CloseRequest) and request.file_id != FILE_ID_RELATED:
@@ -206,7 +375,7 @@ def _handle_to_close(requests: Sequence[Request]) -> FileId | None:
 
 
 def _with_file_id(request: Request, file_id: FileId) -> Request:
-    if isinstance(request, _ON_A_FILE) and request.file_id == FILE_ID_RELATED:
+    if isinstance(request, ON_A_FILE) and request.file_id == FILE_ID_RELATED:
         return dataclasses.replace(request, file_id=file_id)
     return request
 

@@ -49,6 +49,9 @@ _VOUCHED_BY_LEVEL: Final = {
 }
 """What an oplock is worth in terms of leases."""
 
+_APART: Final = 0x4000
+"""An epoch that a lease which has just been granted is far from."""
+
 _MAX_EARLY: Final = 256
 """Oplock breaks of unknown handles that are kept while CREATEs are in flight: more than there can be
 of those on a dialect whose requests cost one credit each, unless the server makes handles up."""
@@ -94,6 +97,18 @@ class LeaseRecord:
     def tell_owner(self) -> None:
         """The state was lowered, or an acknowledgement is due; must neither wait nor raise."""
         raise NotImplementedError
+
+    def set_epoch_apart(self) -> None:
+        """Have the next grant show whether the server knows the lease already; see `is_from_before`."""
+        self._epoch = _APART
+
+    @property
+    def is_from_before(self) -> bool:
+        """Whether the server has granted this lease before the CREATE that `set_epoch_apart` prepared.
+
+        A new lease goes on from the epoch in the request, one that exists from its own.
+        """
+        return self._is_known and self._epoch != 0 and not _is_newer(self._epoch, _APART)
 
     @property
     def needs_acknowledgement(self) -> bool:
@@ -264,7 +279,6 @@ class LeaseRecord:
     def lose(self, *, tell: bool) -> None:
         """The connection is gone."""
         self._levels.clear()
-        self.claims.clear()
         self._owed_levels.clear()
         lost = self.state
         self._retire()

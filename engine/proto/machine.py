@@ -108,9 +108,14 @@ _BRING_DATA: Final = frozenset({Command.READ, Command.QUERY_DIRECTORY})
 class Machine:
     """The state of one connection: MessageIds, credits, slots, sessions."""
 
-    def __init__(self, max_credits: int, allocate: Callable[[int], memoryview] = _allocate) -> None:
+    def __init__(
+        self,
+        max_credits: int,
+        allocate: Callable[[int], memoryview] = _allocate,
+        statistics: Statistics | None = None,
+    ) -> None:
         self.credits = CreditLedger(max_credits)
-        self.statistics = Statistics()
+        self.statistics = statistics or Statistics()
         self.slots: dict[int, Slot] = {}
         self.sessions: dict[int, SessionState] = {}
         self.multi_credit = False

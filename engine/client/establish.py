@@ -1,0 +1,171 @@
+"""The way to a share on a new connection: TCP, negotiation, log-on, tree connect, and the checks on each."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from engine.client.buffers import BufferPool
+from engine.client.config import DEFAULT_PORT, ConnectConfig, Credentials, Unc
+from engine.client.connection import Batch, Connection, open_connection
+from engine.client.session import log_on
+from engine.client.transport import open_transport
+from engine.client.tree import Tree, connect_tree
+from engine.crypto.preauth import PreauthIntegrity
+from engine.errors import RemoteProtocolError, TransportError, error_from_status
+from engine.ntstatus import STATUS_ACCESS_DENIED, STATUS_SUCCESS
+from engine.proto.inflight import SessionState
+from engine.proto.leases import LeaseTable
+from engine.proto.machine import Machine
+from engine.proto.negotiation import (
+    Negotiated,
+    Offer,
+    check_response_untrusted,
+    check_validation_untrusted,
+    negotiate_request,
+    validate_request,
+)
+from engine.proto.statistics import Statistics
+from engine.wire.constants import Dialect, IoctlFlags
+from engine.wire.io import IoctlRequest, IoctlResponse
+from engine.wire.ioctl import FsctlCode, ValidateNegotiateInfoResponse
+from engine.wire.negotiate import NegotiateResponse
+from engine.wire.primitives import FILE_ID_RELATED, filetime_to_ns
+
+log = logging.getLogger(__name__)
+
+_VALIDATION_ROOM: Final = 24
+
+
+@dataclass(slots=True)
+class Way:
+    """Where a share is, and what stays the same over all connections to it.
+
+    A server knows leases and durable handles by `client_guid`.
+    """
+
+    unc: Unc
+    credentials: Credentials
+    config: ConnectConfig
+    client_guid: uuid.UUID = field(default_factory=uuid.uuid4)
+    leases: LeaseTable = field(default_factory=LeaseTable)
+    statistics: Statistics = field(default_factory=Statistics)
+
+    @property
+    def host(self) -> str:
+        """The name or address to connect to."""
+        return self.config.address or self.unc.server
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return self.unc.port or self.config.port or DEFAULT_PORT
+
+    @asynccontextmanager
+    async def connection(
+        self, seconds: float, address: str | None = None
+    ) -> AsyncGenerator[Connection, None]:
+        """A connection on which nothing was said yet; `address` is tried instead of the host's name.
+
+        Raises `TransportError`.
+        """
+        pool = BufferPool()
+        with trio.move_on_after(seconds) as scope:
+            transport = await open_transport(address or self.host, self.port, pool)
+        if scope.cancelled_caught:
+            raise TransportError(f"{self.host} port {self.port} did not answer within {seconds:g} s")
+        machine = Machine(self.config.max_credits, pool.allocate, self.statistics)
+        async with open_connection(transport, machine, self.unc.server, self.leases) as connection:
+            yield connection
+
+    async def set_up(self, connection: Connection, seconds: float, previous_session_id: int = 0) -> Tree:
+        """Go all the way to the share. The server ends the session `previous_session_id` of ours, if it still
+        has it, before it begins a new one ([MS-SMB2] 3.3.5.5.3).
+
+        Raises `TransportError` if that takes longer than `seconds`, and what `connect` does.
+        """
+        with trio.move_on_after(seconds) as scope:
+            return await self._set_up(connection, previous_session_id)
+        assert scope.cancelled_caught
+        raise TransportError(f"{self.unc.server} took the connection but did not answer within {seconds:g} s")
+
+    async def _set_up(self, connection: Connection, previous_session_id: int) -> Tree:
+        config = self.config
+        offer = Offer(
+            server=self.unc.server,
+            min_dialect=config.min_dialect,
+            max_dialect=config.max_dialect,
+            signing=config.signing,
+            seal=config.seal,
+            client_guid=self.client_guid,
+        )
+        preauth = PreauthIntegrity()
+        negotiated = await _negotiate(connection, offer, preauth)
+        session = await log_on(connection, self.credentials, config, preauth, previous_session_id)
+        tree = await connect_tree(session, self.unc.tree_path)
+        if negotiated.dialect is not Dialect.SMB_3_1_1 and offer.max_dialect >= Dialect.SMB_3_0:
+            await _validate(tree, offer, negotiated)
+        return tree
+
+
+async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthIntegrity) -> Negotiated:
+    reply = await connection.request_hashed(negotiate_request(offer), Batch(SessionState()), preauth)
+    if reply.header.status != STATUS_SUCCESS:
+        raise error_from_status(
+            reply.header.status,
+            f"agree on a protocol version ({_range(offer)} allowed here, see the option 'vers')",
+        )
+    preauth.update(reply.message)
+    response = NegotiateResponse.decode_untrusted(reply.message)
+    negotiated = check_response_untrusted(offer, response)
+    connection.clock_ns = filetime_to_ns(response.system_time) - int(trio.current_time() * 1e9)
+    if offer.seal and negotiated.cipher is None:
+        raise RemoteProtocolError(
+            f"encryption is demanded, but the server offers none with dialect 0x{negotiated.dialect:04X}"
+        )
+    connection.use(negotiated)
+    return negotiated
+
+
+def _range(offer: Offer) -> str:
+    def name(dialect: Dialect) -> str:
+        return dialect.name.removeprefix("SMB_").replace("_", ".")
+
+    return f"{name(offer.min_dialect)} to {name(offer.max_dialect)}"
+
+
+async def _validate(tree: Tree, offer: Offer, negotiated: Negotiated) -> None:
+    """Ask again, under a signature, what was negotiated without one ([MS-SMB2] 3.2.5.5).
+
+    A guest's session has no key to sign with, so there is nothing to be learnt from asking.
+    """
+    session = tree.session
+    if session.keys is None:
+        return
+    batch = session.signed_batch(tree.batch)
+    request = IoctlRequest(
+        ctl_code=FsctlCode.VALIDATE_NEGOTIATE_INFO,
+        file_id=FILE_ID_RELATED,
+        input=validate_request(offer).encode(),
+        max_output_response=_VALIDATION_ROOM,
+        flags=IoctlFlags.IS_FSCTL,
+    )
+    reply = await tree.connection.request(request, batch)
+    if reply.header.status != STATUS_SUCCESS:
+        _accept_unvalidated(negotiated, reply.header.status)
+        return
+    output = IoctlResponse.decode_untrusted(reply.message).output
+    check_validation_untrusted(negotiated, ValidateNegotiateInfoResponse.decode_untrusted(memoryview(output)))
+
+
+def _accept_unvalidated(negotiated: Negotiated, status: int) -> None:
+    """A signed refusal proves who sent it; only this one means tampering ([MS-SMB2] 3.2.5.14.12)."""
+    if status == STATUS_ACCESS_DENIED:
+        raise RemoteProtocolError("the server refuses to confirm the negotiation: it may have been altered")
+    log.debug("dialect 0x%04X was not confirmed: %s", negotiated.dialect, error_from_status(status))

@@ -1,0 +1,245 @@
+"""An open file kept over lost connections: durable handles, else opened again by its path.
+
+[MS-SMB2] 3.2.4.4. A server that grants durability keeps the open for a while when the connection ends, with
+its lease and locks. Otherwise, or if it has forgotten it, the path is opened anew; that is the same open only
+if it leads to the same file and nobody has changed it meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+from uuid import UUID, uuid4
+
+import trio
+
+from engine.client.handles import Handle
+from engine.client.leases import Lease
+from engine.client.stat import FileStat, stat_from_all
+from engine.client.tree import Tree
+from engine.errors import (
+    HandleLost,
+    NotFound,
+    NtStatusError,
+    SessionDeleted,
+    SessionExpired,
+    SharingViolation,
+    TreeGone,
+)
+from engine.proto.inflight import Reply, Request
+from engine.proto.lease_grants import LeaseKind
+from engine.wire.constants import (
+    Access,
+    CreateOptions,
+    Dialect,
+    Disposition,
+    InfoType,
+    ShareAccess,
+    ShareCapabilities,
+)
+from engine.wire.create import CreateRequest, CreateResponse
+from engine.wire.create_contexts import (
+    CreateContext,
+    DurableHandleReconnect,
+    DurableHandleReconnectV2,
+    DurableHandleRequest,
+    DurableHandleRequestV2,
+    DurableHandleResponse,
+    DurableHandleResponseV2,
+)
+from engine.wire.fscc import FileAllInformation
+from engine.wire.primitives import FILE_ID_RELATED, FileId
+from engine.wire.query import QueryInfoRequest, QueryInfoResponse
+
+log = logging.getLogger(__name__)
+
+ALL_INFORMATION_ROOM: Final = 4096
+"""Room for FileAllInformation with a name of 2,000 characters; a longer one is cut, which does no harm."""
+
+_PERSISTENT: Final = 0x2
+"""SMB2_DHANDLE_FLAG_PERSISTENT."""
+
+_TRIES: Final = 6
+_PAUSE: Final = 0.3
+"""Seconds between tries to open a file whose name is on its way elsewhere, or which somebody else has open:
+our own open of before may be the one that is in the way, until the server has noticed."""
+
+_STAYS: Final = ~int(CreateOptions.DELETE_ON_CLOSE)
+
+
+def query_all(file_id: FileId) -> QueryInfoRequest:
+    """The QUERY_INFO that asks for FileAllInformation."""
+    return QueryInfoRequest(
+        info_type=InfoType.FILE,
+        file_info_class=FileAllInformation.INFORMATION_CLASS,
+        output_buffer_length=ALL_INFORMATION_ROOM,
+        file_id=file_id,
+    )
+
+
+def decode_all(message: memoryview) -> FileStat:
+    """The attributes in the answer to `query_all`; raises `RemoteProtocolError`."""
+    response = QueryInfoResponse.decode_untrusted(message)
+    return stat_from_all(FileAllInformation.decode_untrusted(memoryview(response.buffer)))
+
+
+class Durability:
+    """What a CREATE asks for so that the server keeps the open, and what it got."""
+
+    __slots__ = ("_flags", "contexts", "guid", "is_granted")
+
+    def __init__(self, tree: Tree, lease: Lease | None) -> None:
+        self.guid: UUID | None = None
+        self.is_granted = False
+        self._flags = 0
+        self.contexts: Sequence[CreateContext] = ()
+        if tree.link is None or lease is None or tree.connection.leases.kind is LeaseKind.NONE:
+            return
+        negotiated = tree.connection.negotiated
+        if negotiated is not None and negotiated.dialect >= Dialect.SMB_3_0:
+            self.guid = uuid4()
+            available = tree.capabilities & ShareCapabilities.CONTINUOUS_AVAILABILITY
+            flags = _PERSISTENT if available else 0
+            self.contexts = (DurableHandleRequestV2(self.guid, flags=flags),)
+        else:
+            self.contexts = (DurableHandleRequest(),)
+
+    def take(self, response: CreateResponse) -> None:
+        """Note whether the server grants it."""
+        for context in response.contexts:
+            if isinstance(context, DurableHandleResponseV2) and self.guid is not None:
+                self._flags = context.flags & _PERSISTENT
+                self.is_granted = True
+            elif isinstance(context, DurableHandleResponse) and self.guid is None:
+                self.is_granted = bool(self.contexts)
+
+    def reconnecting(self, file_id: FileId) -> CreateContext:
+        """The context that asks for the open back."""
+        if self.guid is None:
+            return DurableHandleReconnect(file_id)
+        return DurableHandleReconnectV2(file_id, self.guid, self._flags)
+
+
+class Keeping:
+    """How one open file was opened, and how it is opened again."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        path: str,
+        file_id: FileId,
+        *,
+        access: Access,
+        options: CreateOptions,
+        share_access: ShareAccess,
+        lease: Lease | None,
+        durability: Durability,
+        stat: FileStat,
+    ) -> None:
+        self.access = access
+        self.handle = Handle(file_id, tree.epoch, path, self._restore)
+        self.changed = False
+        """Whether anything was changed through it, so that size and times differ from those of the open."""
+        self.has_locks = False
+        self.locate: Callable[[], str | None] = lambda: self.handle.path
+        self.recognise: Callable[[FileStat], bool] = self._is_unchanged
+        self._tree = tree
+        self._options = options
+        self._share_access = share_access
+        self._lease = lease
+        self._durability = durability
+        self._stat = stat
+        if tree.link is not None:
+            tree.handles.add(self.handle)
+
+    def _is_unchanged(self, found: FileStat) -> bool:
+        known = self._stat
+        if (found.file_id, found.creation_ns) != (known.file_id, known.creation_ns):
+            return False
+        return self.changed or (found.size, found.write_ns) == (known.size, known.write_ns)
+
+    async def _restore(self) -> None:
+        """Have the file open on the present connection.
+
+        Raises `HandleLost` if that cannot be, other errors if the connection is of no use.
+        """
+        if self._durability.is_granted and await self._take_back():
+            return
+        if self.has_locks:
+            raise HandleLost(f"{self.handle.path}: its locks ended with the connection")
+        for left in reversed(range(_TRIES)):
+            path = self.locate()
+            if path is None:
+                raise HandleLost(
+                    f"{self.handle.path} was removed, and its last open ended with the connection"
+                )
+            try:
+                await self._open_again(path)
+            except (NotFound, SharingViolation) as error:
+                if not left:
+                    raise HandleLost(f"{path} cannot be opened again: {error}") from error
+                await trio.sleep(_PAUSE)
+            except (SessionDeleted, SessionExpired, TreeGone):
+                raise
+            except NtStatusError as error:
+                raise HandleLost(f"{path} cannot be opened again: {error}") from error
+            else:
+                return
+
+    async def _take_back(self) -> bool:
+        """Ask for the open that the server has kept; whether it has."""
+        tree, handle = self._tree, self.handle
+        connection, batch, epoch = tree.connection, tree.batch, tree.epoch
+        with connection.leases.claim(self._lease) as claim:
+            context = self._durability.reconnecting(handle.file_id)
+            create = self._create(handle.path, claim.oplock_level, (context, *claim.contexts))
+            (reply,) = await tree.attempt(connection, batch, [create], "")
+            refusal = tree.refusal(reply, f"take {handle.path} back")
+            if isinstance(refusal, SessionDeleted | SessionExpired | TreeGone):
+                raise refusal
+            if refusal is not None:
+                log.debug("%s", refusal)
+                return False
+            response = CreateResponse.decode_untrusted(reply.message)
+            claim.settle(response)
+        handle.move(response.file_id, epoch)
+        return True
+
+    async def _open_again(self, path: str) -> None:
+        tree, handle = self._tree, self.handle
+        connection, batch, epoch = tree.connection, tree.batch, tree.epoch
+        durability = Durability(tree, self._lease)
+        with connection.leases.claim(self._lease) as claim:
+            create = self._create(path, claim.oplock_level, (*claim.contexts, *durability.contexts))
+            requests: list[Request] = [create, query_all(FILE_ID_RELATED)]
+            what = f"open {path} again"
+            replies = await tree.attempt(connection, batch, requests, what)
+            for reply in replies:
+                refusal = tree.refusal(reply, what)
+                if refusal is not None:
+                    tree.close_leftover(connection, batch, requests, replies)
+                    raise refusal
+            response = CreateResponse.decode_untrusted(replies[0].message)
+            if not self._is_same(replies[1]):
+                connection.close_later(response.file_id, batch)
+                raise HandleLost(f"{path} is another file now, or was changed while the connection was lost")
+            claim.settle(response)
+        durability.take(response)
+        self._durability = durability
+        handle.path = path
+        handle.move(response.file_id, epoch)
+
+    def _create(self, path: str, level: int, contexts: Sequence[CreateContext]) -> CreateRequest:
+        return CreateRequest(
+            requested_oplock_level=level,
+            desired_access=self.access | Access.READ_ATTRIBUTES,
+            share_access=self._share_access,
+            create_disposition=Disposition.OPEN,
+            create_options=self._options & _STAYS,
+            name=path,
+            contexts=contexts,
+        )
+
+    def _is_same(self, queried: Reply) -> bool:
+        return self.recognise(decode_all(queried.message))

@@ -1,0 +1,228 @@
+"""Keeping one share connected: a lost connection is made anew, and what was open is brought back.
+
+    connected → lost → (connecting → refused or unreachable)* → connected, files being opened again
+
+Requests wait in `wait_up` meanwhile, each as long as its caller likes; a server that refuses us (a changed
+password, a share that is gone) is an error at once, and asked again only after `_REFUSED` seconds, so that no
+account is locked out.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+from typing import Final
+
+import trio
+
+from engine import ntstatus
+from engine.client.connection import Connection
+from engine.client.establish import Way
+from engine.client.handles import Handle
+from engine.client.session import Session, log_on_again
+from engine.client.tree import Tree
+from engine.errors import AuthError, HandleLost, NtStatusError, SmbError, TransportError, raised_again
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.8
+"""Seconds between attempts: whoever waits is to go on within two seconds of the line's return."""
+
+_JITTER: Final = 0.3
+"""The part of a pause that is left to chance: clients of one server are not to come back all at once."""
+
+_REFUSED: Final = 30.0
+_CONNECTING: Final = (1.0, 1.0, 5.0)
+"""Seconds for TCP, attempt by attempt: a packet that got lost is sent again later and later, a new attempt at
+once; now and then one for lines that are slower than that."""
+
+_SET_UP: Final = 5.0
+"""Seconds for the way to the share at first; twice as many after each time that this was too short."""
+
+_AT_ONCE: Final = 16
+"""Files that are opened again at the same time."""
+
+_RETRIED: Final = frozenset(
+    {
+        ntstatus.STATUS_NO_LOGON_SERVERS,
+        ntstatus.STATUS_INSUFFICIENT_RESOURCES,
+        ntstatus.STATUS_IO_TIMEOUT,
+        ntstatus.STATUS_NETWORK_NAME_DELETED,
+        ntstatus.STATUS_USER_SESSION_DELETED,
+    }
+)
+"""What a server says that is not ready yet, rather than one that refuses us."""
+
+_BY_ADDRESS: Final = (errno.EHOSTUNREACH, errno.EIO)
+"""After such an error the address of before is tried: the name service may be away with the server."""
+
+
+class Link:
+    """The life of one tree over its connections. `run` is its task; `end` ends it."""
+
+    def __init__(self, way: Way, tree: Tree) -> None:
+        self.scope = trio.CancelScope(shield=True)
+        """Around `run`. Shielded, as a cancelled mount still writes what it has."""
+        self._way = way
+        self._tree = tree
+        self._refusal: SmbError | None = None
+        self._changed = trio.Event()
+        self._returned = trio.Event()
+        self._ended = False
+        self._nursery: trio.Nursery | None = None
+        self._renewal: trio.Event | None = None
+        self._address = tree.connection.remote_address
+        self._patience = min(_SET_UP, way.config.timeout)
+        tree.link = self
+
+    async def run(self) -> None:
+        """Attend to the connections, one after the other, until cancelled."""
+        with self.scope:
+            await self._attend(self._tree.connection, self._tree.session)
+            while True:
+                await self._come_back()
+
+    def end(self) -> None:
+        """From now on a loss is final: who waits for the connection gets an error."""
+        self._ended = True
+        self._tell()
+
+    async def wait_up(self) -> None:
+        """Wait until there is a connection again; raises `SmbError` if there will be none for now."""
+        while self._tree.connection.lost.is_set():
+            if self._ended:
+                raise TransportError("the connection was closed", errno=errno.EHOSTDOWN)
+            if self._refusal is not None:
+                raise raised_again(self._refusal)
+            await self._changed.wait()
+
+    async def wait_returned(self) -> None:
+        """Wait until there is a connection, however long that takes and whoever is refused meanwhile."""
+        while self._tree.connection.lost.is_set():
+            await self._changed.wait()
+
+    async def authenticate_again(self, connection: Connection) -> None:
+        """Renew a session that has expired, once for all requests that it refuses at the same time."""
+        if self._renewal is not None:
+            await self._renewal.wait()
+            return
+        self._renewal = trio.Event()
+        try:
+            with trio.move_on_after(self._way.config.timeout) as scope:
+                await log_on_again(self._tree.session, self._way.credentials)
+            if scope.cancelled_caught:
+                connection.abort(TransportError("the server does not answer the renewed log-on"))
+        except SmbError as error:
+            connection.abort(TransportError(f"the session has expired, and the log-on is refused: {error}"))
+        finally:
+            self._renewal.set()
+            self._renewal = None
+
+    def restore_soon(self, handle: Handle) -> None:
+        """Have a file opened again that the server has forgotten."""
+        if self._nursery is not None:
+            handle.epoch = -1
+            handle.await_restoration()
+            self._nursery.start_soon(self._restore, handle, trio.CapacityLimiter(1))
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _attend(self, connection: Connection, session: Session) -> None:
+        """Look after a connection until it is lost."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(connection.run_echo, self._way.config.echo_interval, session.batch())
+            nursery.start_soon(self._restore_all)
+            error = await connection.wait_lost()
+            self._nursery = None
+            nursery.cancel_scope.cancel()
+        log.info("the connection to %s is lost: %s", self._way.unc, error)
+
+    async def _come_back(self) -> None:
+        """Try until there is a connection, and look after it until it is lost."""
+        error: SmbError | None = None
+        begun, pause, attempt = trio.current_time(), _FIRST_PAUSE, 0
+        while not self._ended:
+            address = self._address if error is not None and error.errno in _BY_ADDRESS else None
+            error = await self._try(_CONNECTING[attempt % len(_CONNECTING)], address, begun)
+            if error is None:
+                return
+            attempt += 1
+            log.debug("%s cannot be reached again: %s", self._way.unc, error)
+            if self._note_refusal(error):
+                await trio.sleep(_REFUSED)
+            else:
+                await trio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        await trio.sleep_forever()
+
+    def _note_refusal(self, error: SmbError) -> bool:
+        """Whether the server was reached and does not want us; it is said in the log once for each reason."""
+        status = error.status if isinstance(error, AuthError | NtStatusError) else None
+        refused = isinstance(error, AuthError | NtStatusError) and status not in _RETRIED
+        if not refused:
+            self._refusal = None
+            return False
+        if str(error) != str(self._refusal):
+            log.warning("%s refuses us since the connection was lost: %s", self._way.unc, error)
+        self._refusal = error
+        self._tell()
+        return True
+
+    async def _try(self, seconds: float, address: str | None, begun: float) -> SmbError | None:
+        """One attempt: returns why it failed, or None when the connection was made and is lost again."""
+        error: SmbError | None = None
+        try:
+            async with self._way.connection(min(seconds, self._way.config.timeout), address) as connection:
+                previous = self._tree.session.state.session_id
+                try:
+                    tree = await self._way.set_up(connection, self._patience, previous)
+                except SmbError as refusal:
+                    error = refusal
+                    if isinstance(refusal, TransportError) and not connection.lost.is_set():
+                        self._patience = min(2 * self._patience, self._way.config.timeout)
+                else:
+                    await self._go_on(tree, begun)
+        except SmbError as unreachable:
+            error = unreachable
+        return error
+
+    async def _go_on(self, tree: Tree, begun: float) -> None:
+        self._tree.adopt(tree)
+        self._refusal = None
+        self._address = tree.connection.remote_address
+        self._patience = min(_SET_UP, self._way.config.timeout)
+        log.info("connected to %s again after %.1f s", self._way.unc, trio.current_time() - begun)
+        self._tell()
+        await self._attend(tree.connection, tree.session)
+
+    async def _restore_all(self) -> None:
+        tree, limit = self._tree, trio.CapacityLimiter(_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            for handle in tuple(tree.handles):
+                if handle.epoch != tree.epoch:
+                    nursery.start_soon(self._restore, handle, limit)
+
+    async def _restore(self, handle: Handle, limit: trio.CapacityLimiter) -> None:
+        """Open one file again. If the connection is lost meanwhile, the next one's turn does it."""
+        tree, connection = self._tree, self._tree.connection
+        assert handle.restore is not None
+        async with limit:
+            if handle not in tree.handles:
+                return
+            try:
+                await handle.restore()
+            except HandleLost as error:
+                if handle in tree.handles:
+                    log.warning("%s", error)
+                tree.handles.discard(handle)
+                handle.give_up(error)
+            except SmbError as error:
+                connection.abort(TransportError(str(error), errno=error.errno))
+            else:
+                if handle not in tree.handles:
+                    connection.close_later(handle.file_id, tree.batch)

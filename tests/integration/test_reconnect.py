@@ -1,0 +1,221 @@
+"""A share that is connected with `reconnect` outlives its connections, and so do the files that are open."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+import engine
+from engine import ConnectConfig, Disposition, HandleLost, Lease, Share
+from tests.integration.support_engine import MIB, READ_WRITE, account, connected, in_trio, listing
+from tests.integration.test_engine_loss import frozen, kill_connections
+from tests.support.logcheck import ExpectedWarnings
+from tests.support.proxy import Proxy, Reset
+from tests.support.samba import SambaServer
+
+CONFIG = ConnectConfig(reconnect=True)
+
+
+@pytest.fixture
+def server() -> Iterator[SambaServer]:
+    """A server that the test may treat as it likes."""
+    with SambaServer() as own:
+        yield own
+
+
+def on_break(lease: Lease) -> None:
+    """Nothing is cached."""
+
+
+async def lose(server: SambaServer, share: Share) -> None:
+    """Have the server's end of the connection die, and wait until this is known."""
+    kill_connections(server)
+    await share.wait_lost()
+
+
+@asynccontextmanager
+async def line(server: SambaServer, config: ConnectConfig) -> AsyncIterator[tuple[Share, Proxy]]:
+    """A share behind a line that can fail."""
+    proxy = Proxy((server.address, server.port))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.serve)
+        unc = f"//{server.address}:{proxy.port}/data"
+        async with engine.connect(unc, account(server), config) as share:
+            yield share, proxy
+        nursery.cancel_scope.cancel()
+
+
+async def cut_often(share: Share, proxy: Proxy, chance: random.Random, longest: float, times: int) -> None:
+    """Reset the connection that many times, each soon after it was made again."""
+    for _ in range(times):
+        await share.wait_returned()
+        await trio.sleep(chance.uniform(0, longest))
+        proxy.tell(Reset())
+
+
+@in_trio
+async def test_calls_go_on_after_the_connection_was_lost(server: SambaServer) -> None:
+    async with connected(server, config=CONFIG) as share:
+        for number in range(5):
+            await lose(server, share)
+            await share.mkdir(f"folder{number}")
+        assert len(await listing(share, "")) == 5
+        await share.wait_returned()
+        assert not share.is_lost
+
+
+@in_trio
+async def test_calls_wait_for_a_server_that_restarts(server: SambaServer) -> None:
+    async with connected(server, config=CONFIG) as share:
+        await trio.to_thread.run_sync(server.stop_service)
+        await share.wait_lost()
+        done = trio.Event()
+
+        async def make() -> None:
+            await share.mkdir("folder")
+            done.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make)
+            await trio.sleep(0.5)
+            assert not done.is_set()
+            await trio.to_thread.run_sync(server.restart)
+        assert [entry.name for entry in await listing(share, "")] == ["folder"]
+
+
+@pytest.mark.parametrize("leased", [True, False], ids=["durable", "by path"])
+@in_trio
+async def test_an_open_file_is_there_again(server: SambaServer, leased: bool) -> None:
+    async with connected(server, config=CONFIG) as share:
+        lease = share.lease(on_break) if leased else None
+        file = await share.open("file", access=READ_WRITE, disposition=Disposition.CREATE, lease=lease)
+        await file.write_at(0, b"before")
+        before = file.file_id
+        await lose(server, share)
+        await file.write_at(6, b" after")
+        assert bytes(await file.read_at(0, 100)) == b"before after"
+        assert file.file_id != before
+        await file.flush()
+        await file.close()
+        assert await share.read_file("file", 100) == b"before after"
+
+
+@in_trio
+async def test_a_file_that_was_replaced_meanwhile_is_lost_alone(
+    server: SambaServer, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings.require("replaced", "changed", "removed")
+    async with connected(server, config=CONFIG) as share, connected(server) as other:
+        for name in ("replaced", "changed", "removed", "kept"):
+            await other.write_file(name, name.encode())
+        files = {
+            name: await share.open(name, access=READ_WRITE)
+            for name in ("replaced", "changed", "removed", "kept")
+        }
+        await trio.to_thread.run_sync(server.stop_service)
+        await share.wait_lost()
+        root = server.share_path("data")
+        (root / "new").write_bytes(b"other")
+        os.replace(root / "new", root / "replaced")
+        (root / "changed").write_bytes(b"longer than before")
+        (root / "removed").unlink()
+        await trio.to_thread.run_sync(server.restart)
+        for name in ("replaced", "changed", "removed"):
+            for _ in range(2):
+                with pytest.raises(HandleLost) as caught:
+                    await files[name].read_at(0, 10)
+                assert caught.value.errno == errno.ESTALE
+        assert bytes(await files["kept"].read_at(0, 10)) == b"kept"
+
+
+@pytest.mark.parametrize("seal", [False, True], ids=["signed", "sealed"])
+@in_trio
+async def test_data_in_flight_arrives_bit_for_bit(server: SambaServer, seal: bool) -> None:
+    chance = random.Random(seal)
+    content = chance.randbytes(64 * MIB)
+    async with line(server, ConnectConfig(reconnect=True, seal=seal)) as (share, proxy):
+        file = await share.open("file", access=READ_WRITE, disposition=Disposition.CREATE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cut_often, share, proxy, chance, 0.2, 10)
+            await file.write_at(0, content)
+        assert (server.share_path("data") / "file").read_bytes() == content
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cut_often, share, proxy, chance, 0.2, 10)
+            assert await file.read_at(0, len(content)) == content
+
+
+@in_trio
+async def test_names_change_once_however_often_the_connection_is_lost(server: SambaServer) -> None:
+    """Whatever was on its way when the line was cut: each change is made, once, and none fails."""
+    chance = random.Random(3)
+
+    async def change(share: Share, worker: int) -> None:
+        for number in range(40):
+            lease, name = share.lease(on_break), f"{worker}-{number}"
+            await share.mkdir(name)
+            path, renamed = f"{name}\\file", f"{name}\\renamed"
+            file = await share.open(path, access=READ_WRITE, disposition=Disposition.CREATE, lease=lease)
+            assert not file.existed
+            await file.write_at(0, name.encode())
+            await file.close()
+            await share.rename(path, renamed, replace=False)
+            await share.unlink(renamed)
+            await share.rmdir(name)
+
+    async with line(server, CONFIG) as (share, proxy), trio.open_nursery() as nursery:
+        nursery.start_soon(cut_often, share, proxy, chance, 0.05, 60)
+        async with trio.open_nursery() as workers:
+            for worker in range(4):
+                workers.start_soon(change, share, worker)
+        assert await listing(share, "") == []
+        nursery.cancel_scope.cancel()
+
+
+@in_trio
+async def test_a_listing_goes_on_with_every_name_once(server: SambaServer) -> None:
+    root = server.share_path("data")
+    names = {f"name {number:05}" for number in range(12_000)}
+    for name in names:
+        os.mknod(root / name)
+    async with connected(server, config=CONFIG) as share:
+        seen: list[str] = []
+        cuts = 3
+        folder = await share.open_folder("")
+        async for batch in folder.batches():
+            seen += [entry.name for entry in batch]
+            if batch and cuts:
+                cuts -= 1
+                await lose(server, share)
+        folder.close_later()
+    assert len(seen) == len(names)
+    assert set(seen) == names
+
+
+@in_trio
+async def test_a_server_that_refuses_us_now_is_an_error_and_not_asked_at_once_again(
+    server: SambaServer, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings.require("refuses us since the connection was lost")
+    async with connected(server, config=CONFIG) as share:
+        await trio.to_thread.run_sync(server.stop_service)
+        await share.wait_lost()
+        server.set_password("another")
+        await trio.to_thread.run_sync(server.restart)
+        with pytest.raises(Exception, match="refused") as caught:
+            await share.stat("")
+        assert getattr(caught.value, "errno", 0) == errno.EACCES
+
+
+@in_trio
+async def test_a_server_that_is_silent_is_given_up_by_echo(server: SambaServer) -> None:
+    config = ConnectConfig(reconnect=True, echo_interval=0.3)
+    async with connected(server, config=config) as share:
+        with frozen(server):
+            await share.wait_lost()
+        await share.mkdir("folder")
