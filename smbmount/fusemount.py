@@ -60,7 +60,7 @@ class FuseMount:
         self._source = plan.source
         self._mountpoint = plan.mountpoint
         self._options = fuse_options(plan)
-        self._timeout = plan.options.timeout
+        self._timeout = plan.options.call_timeout
         self._device: str | None = None
         self._filesystem: FileSystem | None = None
         self._notifier = Notifier()
@@ -85,6 +85,7 @@ class FuseMount:
         self._filesystem = filesystem
         entry = topmost_mount(self._mountpoint)
         self._device = None if entry is None else entry.device
+        tasks.start_soon(filesystem.metadata.prime)
         tasks.start_soon(
             rest, lambda: _moved(share), filesystem.core.read_budget.drop_idle, share.release_buffers
         )

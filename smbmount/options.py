@@ -6,6 +6,7 @@ an option's names, value, field and help; `--help` is made from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
@@ -54,6 +55,7 @@ class MountOptions:
     mfsymlinks: bool = True
     serverino: bool = True
     timeout: float = 60.0
+    hard: bool = False
     echo_interval: float = 60.0
     max_credits: int = 8192
     prefixpath: str | None = None
@@ -66,6 +68,11 @@ class MountOptions:
     nonempty: bool = False
     force: bool = False
     sloppy: bool = False
+
+    @property
+    def call_timeout(self) -> float:
+        """Seconds without progress after which a call of a program fails."""
+        return math.inf if self.hard else self.timeout
 
     @property
     def attribute_timeout_file(self) -> float:
@@ -183,7 +190,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("serverino",), "serverino", "inode numbers are the server's file ids (default)"),
     Option(("noserverino",), "serverino", "inode numbers are made up here", constant=False),
     Option(("nodfs",), None, "taken: DFS referrals are never followed"),
-    Option(("soft",), None, "taken: a call fails after timeout seconds"),
+    Option(("soft",), "hard", "a call fails after timeout seconds (default)", constant=False),
+    Option(("hard",), "hard", "a call waits for a server that is away as long as it takes"),
     Option(("timeout",), "timeout", "seconds that one call may take (default 60)", "SECONDS",
            parse.seconds(1, 3600)),
     Option(("echo_interval",), "echo_interval",
@@ -212,7 +220,6 @@ OPTIONS: Final[tuple[Option, ...]] = (
 REFUSED: Final[tuple[Refused, ...]] = (
     Refused(("multichannel",), "one connection is used; leave the option out"),
     Refused(("snapshot",), "leave the option out, and look for earlier versions on the server"),
-    Refused(("hard",), "use soft and a longer timeout="),
     Refused(("mapchars",), "use mapposix, which maps the same characters"),
     Refused(("cruid",), "it belongs to Kerberos; use sec=ntlmssp"),
     Refused(("remount",), "unmount and mount again with the new options", ExitCode.MOUNT_FAILED),

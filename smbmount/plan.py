@@ -84,6 +84,7 @@ def connect_config(plan: Plan) -> ConnectConfig:
         max_credits=options.max_credits,
         max_read=options.rsize,
         max_write=options.wsize,
+        reconnect=True,
     )
 
 

@@ -182,7 +182,7 @@ class Service:
         async with trio.open_nursery() as nursery:
             await nursery.start(_report_statistics, share, filesystem)
             await nursery.start(self._mount.serve_control, share)
-            nursery.start_soon(self._report_loss, share)
+            nursery.start_soon(self._report_losses, share)
             nursery.start_soon(self._announce, share)
             with self._requests:
                 await self._mount.main()
@@ -198,17 +198,26 @@ class Service:
         self._mount.raise_read_ahead()
         self._serving = True
         self._whole.deadline = math.inf
-        status = f"{self._plan.source} is mounted on {self._plan.mountpoint}, {describe(share.description)}"
+        status = self._status(share)
         logger.info("%s", status)
         notify("READY=1", f"STATUS={status}")
         self._ready()
 
-    async def _report_loss(self, share: Share) -> None:
-        """Say it once when the server is gone: programs see only error numbers from then on."""
-        error = await share.wait_lost()
-        words = f"the connection to {self._plan.source} is lost: {error}"
-        logger.error("%s; unmount and mount again", words)
-        notify(f"STATUS={words}")
+    def _status(self, share: Share) -> str:
+        return f"{self._plan.source} is mounted on {self._plan.mountpoint}, {describe(share.description)}"
+
+    async def _report_losses(self, share: Share) -> None:
+        """Say when the server is gone and when it is back: programs only see that they have to wait."""
+        while True:
+            error = await share.wait_lost()
+            words = f"the connection to {self._plan.source} is lost: {error}"
+            logger.warning("%s; trying to get it back", words)
+            notify(f"STATUS={words}")
+            lost_at = trio.current_time()
+            await share.wait_returned()
+            seconds = trio.current_time() - lost_at
+            logger.warning("the connection to %s is back after %.1f s", self._plan.source, seconds)
+            notify(f"STATUS={self._status(share)}")
 
     async def _shut_down(self, filesystem: ServedFileSystem) -> None:
         """Bring everything written to the server; shielded, as this must happen whatever ended the mount."""

@@ -21,7 +21,7 @@ from engine.crypto.preauth import PreauthIntegrity
 from engine.errors import RemoteProtocolError, SmbError, TransportError, raised_again
 from engine.proto.credits import CREDIT_UNIT
 from engine.proto.events import Event, LateReply
-from engine.proto.inflight import Reply, Request, SessionState, Slot
+from engine.proto.inflight import Reply, Request, SessionState, Slot, SlotState
 from engine.proto.lease_grants import lease_kind
 from engine.proto.leases import LeaseTable
 from engine.proto.machine import Machine, Outgoing, left_behind
@@ -91,6 +91,7 @@ class Connection:
         self.leases = leases
         self._lost: SmbError | None = None
         self._ending = False
+        self._busy = trio.Event()
         self._later, self._to_send = trio.open_memory_channel[_Later](_MAX_LATER)
         self.lost = trio.Event()
         """Set once the connection is gone and every request on it has failed."""
@@ -116,6 +117,32 @@ class Connection:
         await self.lost.wait()
         assert self._lost is not None
         return self._lost
+
+    async def wait_busy(self) -> None:
+        """Wait until a request is in flight."""
+        while not self._machine.slots:
+            self._busy = trio.Event()
+            await self._busy.wait()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a request is in flight that the server has said nothing to yet."""
+        return any(slot.state is SlotState.SENT for slot in self._machine.slots.values())
+
+    @property
+    def last_heard(self) -> float:
+        """When there was a sign of life, in trio's clock."""
+        return self._transport.last_heard
+
+    @property
+    def sent_since_heard(self) -> int:
+        """Bytes sent since the last byte came."""
+        return self._transport.sent_since_heard
+
+    @property
+    def retransmissions(self) -> int:
+        """How often TCP has repeated, in vain, what it sent last."""
+        return self._transport.retransmissions
 
     def statistics(self) -> Statistics:
         """The counters as of now."""
@@ -209,6 +236,7 @@ class Connection:
             sealed=batch.sealed,
             now=trio.current_time(),
         )
+        self._busy.set()
         try:
             self._transport.send(outgoing.buffers)
         except TransportError as error:

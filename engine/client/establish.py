@@ -18,7 +18,7 @@ from engine.client.session import log_on
 from engine.client.transport import open_transport
 from engine.client.tree import Tree, connect_tree
 from engine.crypto.preauth import PreauthIntegrity
-from engine.errors import RemoteProtocolError, TransportError, error_from_status
+from engine.errors import RemoteProtocolError, SmbError, TransportError, error_from_status
 from engine.ntstatus import STATUS_ACCESS_DENIED, STATUS_SUCCESS
 from engine.proto.inflight import SessionState
 from engine.proto.leases import LeaseTable
@@ -69,9 +69,10 @@ class Way:
 
     @asynccontextmanager
     async def connection(
-        self, seconds: float, address: str | None = None
+        self, seconds: float, address: str | None = None, leases: LeaseTable | None = None
     ) -> AsyncGenerator[Connection, None]:
-        """A connection on which nothing was said yet; `address` is tried instead of the host's name.
+        """A connection on which nothing was said yet; `address` is tried instead of the host's name. With its
+        end those of `leases` are lost, by default all there are.
 
         Raises `TransportError`.
         """
@@ -81,8 +82,21 @@ class Way:
         if scope.cancelled_caught:
             raise TransportError(f"{self.host} port {self.port} did not answer within {seconds:g} s")
         machine = Machine(self.config.max_credits, pool.allocate, self.statistics)
-        async with open_connection(transport, machine, self.unc.server, self.leases) as connection:
+        table = self.leases if leases is None else leases
+        async with open_connection(transport, machine, self.unc.server, table) as connection:
             yield connection
+
+    async def answers(self, seconds: float) -> bool:
+        """Whether the server answers over a new connection, which then ends."""
+        with trio.move_on_after(seconds):
+            try:
+                async with self.connection(seconds, leases=LeaseTable()) as connection:
+                    await _negotiate(connection, self._offer(), PreauthIntegrity())
+            except SmbError as error:
+                log.debug("no answer over a new connection: %s", error)
+            else:
+                return True
+        return False
 
     async def set_up(self, connection: Connection, seconds: float, previous_session_id: int = 0) -> Tree:
         """Go all the way to the share. The server ends the session `previous_session_id` of ours, if it still
@@ -96,15 +110,7 @@ class Way:
         raise TransportError(f"{self.unc.server} took the connection but did not answer within {seconds:g} s")
 
     async def _set_up(self, connection: Connection, previous_session_id: int) -> Tree:
-        config = self.config
-        offer = Offer(
-            server=self.unc.server,
-            min_dialect=config.min_dialect,
-            max_dialect=config.max_dialect,
-            signing=config.signing,
-            seal=config.seal,
-            client_guid=self.client_guid,
-        )
+        config, offer = self.config, self._offer()
         preauth = PreauthIntegrity()
         negotiated = await _negotiate(connection, offer, preauth)
         session = await log_on(connection, self.credentials, config, preauth, previous_session_id)
@@ -112,6 +118,17 @@ class Way:
         if negotiated.dialect is not Dialect.SMB_3_1_1 and offer.max_dialect >= Dialect.SMB_3_0:
             await _validate(tree, offer, negotiated)
         return tree
+
+    def _offer(self) -> Offer:
+        config = self.config
+        return Offer(
+            server=self.unc.server,
+            min_dialect=config.min_dialect,
+            max_dialect=config.max_dialect,
+            signing=config.signing,
+            seal=config.seal,
+            client_guid=self.client_guid,
+        )
 
 
 async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthIntegrity) -> Negotiated:

@@ -22,6 +22,7 @@ from engine.client.establish import Way
 from engine.client.handles import Handle
 from engine.client.session import Session, log_on_again
 from engine.client.tree import Tree
+from engine.client.watch import LineWatch
 from engine.errors import AuthError, HandleLost, NtStatusError, SmbError, TransportError, raised_again
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ once; now and then one for lines that are slower than that."""
 
 _SET_UP: Final = 5.0
 """Seconds for the way to the share at first; twice as many after each time that this was too short."""
+
+_PROBING: Final = 1.0
+"""Seconds in which a server has to answer that is asked whether it can be reached."""
 
 _AT_ONCE: Final = 16
 """Files that are opened again at the same time."""
@@ -127,6 +131,9 @@ class Link:
             handle.await_restoration()
             self._nursery.start_soon(self._restore, handle, trio.CapacityLimiter(1))
 
+    async def _reach(self) -> bool:
+        return await self._way.answers(_PROBING)
+
     def _tell(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
@@ -136,11 +143,12 @@ class Link:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(connection.run_echo, self._way.config.echo_interval, session.batch())
+            nursery.start_soon(LineWatch(connection, session.batch(), self._reach).run)
             nursery.start_soon(self._restore_all)
             error = await connection.wait_lost()
             self._nursery = None
             nursery.cancel_scope.cancel()
-        log.info("the connection to %s is lost: %s", self._way.unc, error)
+        log.debug("the connection to %s is lost: %s", self._way.unc, error)
 
     async def _come_back(self) -> None:
         """Try until there is a connection, and look after it until it is lost."""
@@ -196,7 +204,7 @@ class Link:
         self._refusal = None
         self._address = tree.connection.remote_address
         self._patience = min(_SET_UP, self._way.config.timeout)
-        log.info("connected to %s again after %.1f s", self._way.unc, trio.current_time() - begun)
+        log.debug("connected to %s again after %.1f s", self._way.unc, trio.current_time() - begun)
         self._tell()
         await self._attend(tree.connection, tree.session)
 

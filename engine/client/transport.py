@@ -44,6 +44,10 @@ it also if the server hangs, but no more than its buffers hold from us if the se
 _SMALL: Final = 1024
 """A frame that carries no data of a file or folder has no more bytes: that such come is no download."""
 
+_RETRANSMITS: Final = 2
+"""Index of tcpi_retransmits in tcp(7)'s struct tcp_info."""
+_TCP_INFO_SIZE: Final = 8
+
 FRAME_LIMIT_UNNEGOTIATED: Final = 64 * 1024
 """No server says more than this before it has told its limits."""
 
@@ -106,6 +110,7 @@ class Transport:
         self._closed = False
         self._last_heard = trio.current_time()
         self._handed = 0
+        self._sent_when_heard = 0
         self._sent = 0
         self._arrived = 0
         self.downloaded = 0
@@ -217,6 +222,7 @@ class Transport:
             if not received:
                 raise TransportError("the server closed the connection", errno=errno.EHOSTDOWN)
             self._last_heard = trio.current_time()
+            self._sent_when_heard = self._handed
             self._emptied = received < len(view)
             return received
 
@@ -229,6 +235,19 @@ class Transport:
             self._arrived = arrived
             self._last_heard = trio.current_time()
         return self._last_heard
+
+    @property
+    def sent_since_heard(self) -> int:
+        """Bytes that were to be sent since the last byte came."""
+        return self._handed - self._sent_when_heard
+
+    @property
+    def retransmissions(self) -> int:
+        """How often TCP has sent what it waits to be acknowledged again, each time after a longer pause."""
+        if self._closed:
+            return 0
+        info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        return info[_RETRANSMITS]
 
     @property
     def upload(self) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from smbmount.vfs.lateclose import LateCloses
 from smbmount.vfs.leases import Leases
 from smbmount.vfs.moves import Moves
 from smbmount.vfs.names import NameMap
-from smbmount.vfs.remote import RemoteShare
+from smbmount.vfs.remote import RemoteFile, RemoteShare
 from smbmount.vfs.shedding import Shedding
 from smbmount.vfs.streams import ReadBudget
 from smbmount.vfs.symlinks import FILE_SIZE, decode_untrusted
@@ -95,6 +95,17 @@ class Core:
         self.downloads = Downloads(spawn, share.download)
         self._replacements: dict[tuple[Inode, bytes], trio.Event] = {}
         self._targets: OrderedDict[tuple[int | str, int, int], bytes | None] = OrderedDict()
+
+    def keep(self, inode: Inode, file: RemoteFile) -> None:
+        """Have an open file found again, should the connection be lost and the server have forgotten it."""
+
+        def locate() -> str | None:
+            return self.inodes.path(inode) if inode.names or inode is self.inodes.root else None
+
+        def recognise(stat: FileStat) -> bool:
+            return self.inodes.describes(inode, stat) and inode.may_be_like(stat)
+
+        file.keep(locate, recognise)
 
     @staticmethod
     def now() -> float:

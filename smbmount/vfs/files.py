@@ -118,6 +118,7 @@ class Files:
             answer = Answer(stat, FILE, None, core.inodes.tick, asked_at, word)
             dentry = core.adopt_new(parent, name, smb_name, answer)
         made = dentry.inode
+        core.keep(made, file)
         if made.lease is None:
             made.lease = lease
             made.vouch(made.vouching, asked_at)

@@ -239,6 +239,12 @@ class Inode:
             self.clean_size = stat.size
         self.fresh_until = max(fresh_until, self.fresh_until)
 
+    def may_be_like(self, stat: FileStat) -> bool:
+        """Whether nobody but us needs to have changed the file for it to be like this now."""
+        if self.is_dirty or self.stale or any(handle.wrote for handle in self.handles):
+            return min(self.clean_size, self.stat.size) <= stat.size <= max(self.clean_size, self.stat.size)
+        return (stat.size, stat.write_ns) == (self.stat.size, self.stat.write_ns)
+
     def update_details(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take only the details of an answer, as all else is vouched for: of a file that is open here Samba
         may tell, by its name, the time of writing as it was before."""

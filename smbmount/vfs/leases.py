@@ -9,6 +9,7 @@ arrives.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -93,8 +94,10 @@ class Leases:
         self._spawn(self._obey, inode, lease)
 
     async def _obey(self, inode: Inode, lease: Lease) -> None:
+        # Nobody waits for what went with a lost connection, and unwritten data waits for the next one.
+        seconds = _OBEY_SECONDS if lease.needs_acknowledgement else math.inf
         try:
-            with trio.move_on_after(_OBEY_SECONDS) as scope:
+            with trio.move_on_after(seconds) as scope:
                 await self._give_up(inode, lease.state)
             if scope.cancelled_caught:
                 log.warning("%r: the lease went back late: what is cached here may be outdated", inode)

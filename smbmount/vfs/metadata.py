@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
-import math
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
-
-import trio
 
 from engine import Access, FileAttributes, SmbError, VolumeSize
 from smbmount.vfs.attributes import (
@@ -28,13 +25,10 @@ from smbmount.vfs.files import Files
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.moves import uses_path
 from smbmount.vfs.names import MAX_NAME_BYTES
+from smbmount.vfs.patience import Question
 from smbmount.vfs.remote import RemoteFile
 
 log = logging.getLogger(__name__)
-
-_STATFS_PATIENCE: Final = 0.5
-"""Seconds for which the statfs that asks for fresh numbers waits for them; then, as all others at once, it
-answers with the last ones."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -81,15 +75,21 @@ class Metadata:
         self._files = files
         self._volume: VolumeSize | None = None
         self._volume_until = 0.0
-        self._volume_error: SmbError | None = None
-        self._asking: trio.Event | None = None
+        self._volume_question = Question(core.spawn, self._ask_volume)
+        self._root_question = Question(core.spawn, self._ask_root)
 
     async def getattr(self, number: int) -> Attributes:
-        """The attributes, from the cache while it is valid."""
+        """The attributes, from the cache while it is valid.
+
+        Those of the mount point are told as they were last when the server takes longer than usual.
+        """
         core = self._core
         inode = core.inodes[number]
         if not inode.validity(core.now()):
-            await core.refresh(inode)
+            if inode is core.inodes.root:
+                await self._root_question.wait(has_answer=True)
+            else:
+                await core.refresh(inode)
         return core.reply(inode, number)
 
     async def setattr(self, number: int, changes: AttributeChanges, handle: int | None) -> Attributes:
@@ -194,17 +194,10 @@ class Metadata:
         """The volume's room: cached, and the last numbers at once while the server does not answer."""
         core = self._core
         if self._volume is None or core.now() >= self._volume_until:
-            patience = math.inf if self._volume is None else 0.0
-            if self._asking is None:
-                patience = max(patience, _STATFS_PATIENCE)
-                self._asking = trio.Event()
-                core.spawn(self._ask_volume, self._asking)
-            asking = self._asking
-            with trio.move_on_after(patience):
-                await asking.wait()
+            await self._volume_question.wait(has_answer=self._volume is not None)
         volume = self._volume
         if volume is None:
-            raise self._volume_error or PosixError(errno.EIO)
+            raise PosixError(errno.EIO)
         return VolumeStatus(
             volume.bytes_per_unit,
             volume.total_units,
@@ -213,14 +206,14 @@ class Metadata:
             MAX_NAME_BYTES,
         )
 
-    async def _ask_volume(self, asking: trio.Event) -> None:
-        try:
-            self._volume = await self._core.share.volume_size()
-            self._volume_until = self._core.now() + self._core.config.statfs_timeout
-        except SmbError as exc:
-            self._volume_error = exc
-        except Exception:
-            log.exception("asking for the volume's room ended in a mistake of this program")
-        finally:
-            self._asking = None
-            asking.set()
+    async def prime(self) -> None:
+        """Ask for the volume's room before anybody wants to know: `df` is to have an answer from then on."""
+        with contextlib.suppress(SmbError, OSError):
+            await self._volume_question.wait(has_answer=False)
+
+    async def _ask_volume(self) -> None:
+        self._volume = await self._core.share.volume_size()
+        self._volume_until = self._core.now() + self._core.config.statfs_timeout
+
+    async def _ask_root(self) -> None:
+        await self._core.refresh(self._core.inodes.root)

@@ -186,14 +186,16 @@ class Opening:
         wanted = not truncate and access & Access.READ_DATA and self._comes_whole(inode)
         read = SMALL_FILE if wanted else 0
         try:
-            return await share.open(
+            file = await share.open(
                 path, access=access, options=options, lease=lease, read=read, details=details
             )
         except InvalidParameter:
             if lease is None:
                 raise
             # The lease is for another file: this path has a new one, or the server tells hard links apart.
-            return await share.open(core.inodes.path(inode), access=access, options=options)
+            file = await share.open(core.inodes.path(inode), access=access, options=options)
+        core.keep(inode, file)
+        return file
 
     def _wants_details(self, inode: Inode) -> bool:
         """Whether the link count and the size of extended attributes are to be told, too: the server saves

@@ -103,6 +103,9 @@ class RemoteFile(Protocol):
     async def set_ea(self, name: str, value: Buffer) -> None:
         """Set an extended attribute; `b""` removes it."""
 
+    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat], bool]) -> None:
+        """Say how to find the file again after a lost connection: its present path, and whether it is it."""
+
 
 class RemoteFolder(Protocol):
     """An open folder on the server; `engine.Folder`."""
@@ -185,8 +188,9 @@ class RemoteShare(Protocol):
         aside: str | None = None,
         clear_readonly: bool = False,
         lease: Lease | None = None,
+        file_id: int = 0,
     ) -> None:
-        """Delete a file, renamed to `aside` first if given."""
+        """Delete a file, renamed to `aside` first if given; `file_id` says which, if known."""
 
     async def rmdir(self, path: str, *, lease: Lease | None = None) -> None:
         """Delete an empty folder."""
@@ -199,6 +203,7 @@ class RemoteShare(Protocol):
         replace: bool,
         only_file: bool = False,
         lease: Lease | None = None,
+        file_id: int = 0,
     ) -> None:
         """Rename a file, or a folder unless `only_file`: `IsADirectory`."""
 

@@ -79,26 +79,32 @@ class Renames:
             word, lease = core.folder_leases.word(new_parent), core.leases.for_change(parent, source.inode)
             self._close_idle(source.inode, target)
             if exclusive or _is_case_change(source, target, new):
-                await self._rename_freely(old, new, lease)
+                await self._rename_freely(old, new, lease, source.inode)
             elif source.inode.kind == DIRECTORY:
-                await self._replace_folder(old, new, lease, target)
+                await self._replace_folder(old, new, lease, source.inode, target)
             else:
-                await self._replace(old, new, new_name, lease, target)
+                await self._replace(old, new, new_name, lease, source.inode, target)
         self._moved(source, target, new, new_name, word)
 
-    async def _rename_freely(self, old: Place, new: Place, lease: Lease | None) -> None:
+    async def _rename_freely(self, old: Place, new: Place, lease: Lease | None, inode: Inode) -> None:
         """Rename to a name that is free, as the server sees it."""
-        core, path = self._core, self._core.inodes.child_path
+        core, path, file_id = self._core, self._core.inodes.child_path, inode.file_id
         began = core.now()
         try:
-            await core.share.rename(path(*old), path(*new), replace=False, lease=lease)
+            await core.share.rename(path(*old), path(*new), replace=False, lease=lease, file_id=file_id)
         except AccessDenied:
             if core.now() - began < _OTHERS_WERE_ASKED:
                 raise
-            await core.share.rename(path(*old), path(*new), replace=False, lease=lease)
+            await core.share.rename(path(*old), path(*new), replace=False, lease=lease, file_id=file_id)
 
     async def _replace(
-        self, old: Place, new: Place, new_name: bytes, lease: Lease | None, target: Dentry | None
+        self,
+        old: Place,
+        new: Place,
+        new_name: bytes,
+        lease: Lease | None,
+        inode: Inode,
+        target: Dentry | None,
     ) -> None:
         if target is not None and target.inode.kind == DIRECTORY:
             raise PosixError(errno.EISDIR)
@@ -109,7 +115,9 @@ class Renames:
                 await replace_file(core, old, new, lease=lease, replaced=replaced)
                 return
             try:
-                await core.share.rename(path(*old), path(*new), replace=True, lease=lease)
+                await core.share.rename(
+                    path(*old), path(*new), replace=True, lease=lease, file_id=inode.file_id
+                )
             except _REFUSED_TO_REPLACE as refusal:
                 try:
                     await replace_file(core, old, new, lease=lease, replaced=replaced)
@@ -129,10 +137,10 @@ class Renames:
             folders.close(target.inode)
 
     async def _replace_folder(
-        self, old: Place, new: Place, lease: Lease | None, target: Dentry | None
+        self, old: Place, new: Place, lease: Lease | None, inode: Inode, target: Dentry | None
     ) -> None:
         if target is None:
-            await self._rename_freely(old, new, lease)
+            await self._rename_freely(old, new, lease, inode)
             return
         if target.inode.kind != DIRECTORY:
             raise PosixError(errno.ENOTDIR)
@@ -143,7 +151,7 @@ class Renames:
             await self._make_again(new)
             raise
         try:
-            await self._rename_freely(old, new, lease)
+            await self._rename_freely(old, new, lease, inode)
         except BaseException:
             await self._make_again(new)
             raise

@@ -49,13 +49,14 @@ async def remove_file(core: Core, parent: Inode, smb_name: str, inode: Inode | N
         core.idle.close(inode)
     lease = core.leases.for_change(parent, inode)
     if inode is None or not inode.handles:
-        await _delete(core, parent, smb_name, readonly, lease)
+        await _delete(core, parent, smb_name, readonly, lease, inode)
         return
     aside, unlink = silly_name(), core.share.unlink
 
     async def move_and_unlink(clear_readonly: bool) -> None:
         source, target = path(parent, smb_name), path(parent, aside)
-        await unlink(source, aside=target, clear_readonly=clear_readonly, lease=lease)
+        file_id = inode.file_id
+        await unlink(source, aside=target, clear_readonly=clear_readonly, lease=lease, file_id=file_id)
 
     try:
         await move_and_unlink(readonly)
@@ -69,14 +70,16 @@ async def remove_file(core: Core, parent: Inode, smb_name: str, inode: Inode | N
             raise
 
 
-async def _delete(core: Core, parent: Inode, smb_name: str, readonly: bool, lease: Lease | None) -> None:
-    path = core.inodes.child_path
+async def _delete(
+    core: Core, parent: Inode, smb_name: str, readonly: bool, lease: Lease | None, inode: Inode | None
+) -> None:
+    path, unlink, file_id = core.inodes.child_path, core.share.unlink, inode.file_id if inode else 0
     try:
-        await core.share.unlink(path(parent, smb_name), clear_readonly=readonly, lease=lease)
+        await unlink(path(parent, smb_name), clear_readonly=readonly, lease=lease, file_id=file_id)
     except CannotDelete:
         if readonly:
             raise
-        await core.share.unlink(path(parent, smb_name), clear_readonly=True, lease=lease)
+        await unlink(path(parent, smb_name), clear_readonly=True, lease=lease, file_id=file_id)
 
 
 async def replace_file(
@@ -98,7 +101,7 @@ async def replace_file(
         raise
     readonly = replaced is not None and is_readonly(replaced.stat.attributes)
     try:
-        await _delete(core, *aside, readonly, old_lease)
+        await _delete(core, *aside, readonly, old_lease, replaced)
     except SmbError as exc:
         names = target.smb_name, aside.smb_name
         log.warning("%s was replaced, but the old file remains as %s: %s", *names, exc)

@@ -146,6 +146,9 @@ class FakeFile:
         self.stat = share.told(node, details=details)
         node.opens.append(self)
 
+    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat], bool]) -> None:
+        """No connection of ours is ever lost."""
+
     async def read_at(self, offset: int, length: int) -> memoryview:
         """Read; short at the end."""
         await self._enter("read_at", offset, length)
@@ -626,6 +629,7 @@ class FakeShare:
         aside: str | None = None,
         clear_readonly: bool = False,
         lease: Lease | None = None,
+        file_id: int = 0,
     ) -> None:
         """Delete a file."""
         await self.enter("unlink", path, aside)
@@ -670,6 +674,7 @@ class FakeShare:
         replace: bool,
         only_file: bool = False,
         lease: Lease | None = None,
+        file_id: int = 0,
     ) -> None:
         """Rename a file or folder."""
         await self.enter("rename", source, target, replace)

@@ -88,6 +88,7 @@ class World:
     initialised: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
     lost: trio.Event = field(default_factory=trio.Event)
+    returned: trio.Event = field(default_factory=trio.Event)
     description: ConnectionDescription = field(default_factory=lambda: DESCRIPTION)
 
     @contextlib.asynccontextmanager
@@ -117,6 +118,9 @@ class World:
     async def wait_lost(self) -> SmbError:
         await self.lost.wait()
         return TransportError("the server closed the connection")
+
+    async def wait_returned(self) -> None:
+        await self.returned.wait()
 
     async def open(self, share: Share, config: FileSystemConfig, tasks: trio.Nursery) -> World:
         if self.open_error is not None:
@@ -244,14 +248,17 @@ def test_requests_that_never_end_do_not_keep_the_mount() -> None:
     assert world.events[-3:] == ["flushed", "logged off", "unmounted"]
 
 
-def test_a_lost_connection_is_said_once(expected_warnings: ExpectedWarnings) -> None:
-    words = "the connection to //srv/share is lost: the server closed the connection; unmount and mount again"
-    expected_warnings.require(words)
+def test_a_lost_connection_is_said_and_its_return_too(expected_warnings: ExpectedWarnings) -> None:
+    words = "the connection to //srv/share is lost: the server closed the connection; trying to get it back"
+    expected_warnings.require(words, "the connection to //srv/share is back after")
     world = World()
 
     async def lose_and_unmount() -> None:
         await trio.testing.wait_all_tasks_blocked()
         world.lost.set()
+        await trio.testing.wait_all_tasks_blocked()
+        world.lost = trio.Event()
+        world.returned.set()
         await trio.testing.wait_all_tasks_blocked()
         await unmounting(world)()
 
@@ -423,6 +430,7 @@ def test_the_engine_is_told_what_the_options_say() -> None:
         max_credits=3,
         max_read=8192,
         max_write=4096,
+        reconnect=True,
     )
 
 

@@ -534,6 +534,7 @@ class RefusesToDeleteReadOnly(FakeShare):
         aside: str | None = None,
         clear_readonly: bool = False,
         lease: Lease | None = None,
+        file_id: int = 0,
     ) -> None:
         if clear_readonly:
             await self.enter("unlink", path)

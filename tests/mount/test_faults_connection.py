@@ -1,0 +1,249 @@
+"""Connections that fail under a mount: it waits, goes on, and loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.calls import error_of
+from tests.support.factories import MountFactory, SambaFactory
+from tests.support.mounting import Mount
+from tests.support.proxy import Drop, ProxyProcess, Reset, Resume
+from tests.support.samba import SambaServer
+from tests.support.tools import wait_until
+
+pytestmark = pytest.mark.deadline(120)
+
+MIB: Final = 1 << 20
+LOST: Final = "the connection to .* is (lost|back)"
+
+
+class Line:
+    """A server of the test's own, and a mount of it behind a line that can fail."""
+
+    def __init__(self, server: SambaServer, proxy: ProxyProcess, mount: Mount) -> None:
+        self.server = server
+        self.proxy = proxy
+        self.mount = mount
+        self.path = mount.path
+        self.there = server.share_path()
+        mount.expect_log(LOST)
+
+
+LineFactory = Callable[..., Line]
+
+
+@pytest.fixture
+def line(samba_factory: SambaFactory, mount_factory: MountFactory) -> Iterator[LineFactory]:
+    """`line("timeout=2", durable=False)`: a mount with options, of a server that keeps no open files."""
+    proxies: list[ProxyProcess] = []
+
+    def make(*options: str, durable: bool = True) -> Line:
+        forgets = {} if durable else {"durable handles": "no"}
+        server = samba_factory(global_options=forgets)
+        proxy = ProxyProcess((server.address, server.port))
+        proxies.append(proxy.__enter__())
+        mount = mount_factory(server, options=[f"port={proxy.port}", *options])
+        return Line(server, proxy, mount)
+
+    yield make
+    for proxy in proxies:
+        proxy.__exit__(None, None, None)
+
+
+@contextmanager
+def cutting(line: Line, seed: int, longest: float) -> Iterator[None]:
+    """Reset the connection over and over while the block runs, some time after each return."""
+    chance, ended = random.Random(seed), threading.Event()
+
+    def cut() -> None:
+        while not ended.wait(chance.uniform(longest / 4, longest)):
+            line.proxy.tell(Reset())
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_fault_1_an_idle_mount_heals_when_smbd_restarts(line: LineFactory) -> None:
+    it = line()
+    (it.path / "file").write_text("content")
+    it.server.restart()
+    assert (it.path / "file").read_text() == "content"
+    (it.path / "new").write_text("more")
+    assert (it.there / "new").read_text() == "more"
+
+
+@pytest.mark.parametrize("durable", [True, False], ids=["durable", "by path"])
+def test_fault_1_open_files_come_back(line: LineFactory, durable: bool) -> None:
+    it = line(durable=durable)
+    written = os.open(it.path / "written", os.O_CREAT | os.O_RDWR)
+    os.write(written, b"before ")
+    # Nothing may be unwritten: starting a server closes our descriptors in the new process, which would wait.
+    os.fsync(written)
+    (it.there / "read").write_bytes(bytes(range(256)) * 4096)
+    it.server.adopt(it.there)
+    read = os.open(it.path / "read", os.O_RDONLY)
+    assert os.pread(read, 10, 0) == bytes(range(10))
+    for cut in (it.server.restart, partial(it.proxy.tell, Reset())):
+        cut()
+        os.write(written, b"after ")
+        os.fsync(written)
+        assert os.pread(read, 256, 256 * 4000) == bytes(range(256))
+    assert os.pread(written, 100, 0) == b"before after after "
+    os.close(written)
+    os.close(read)
+    assert (it.there / "written").read_bytes() == b"before after after "
+
+
+def test_fault_1_a_file_that_was_replaced_is_stale_alone(line: LineFactory) -> None:
+    it = line(durable=False)
+    it.mount.expect_log("replaced is another file now|cannot be opened again")
+    for name in ("replaced", "kept"):
+        (it.path / name).write_text(name)
+    opened = {name: os.open(it.path / name, os.O_RDWR) for name in ("replaced", "kept")}
+    it.server.stop_service()
+    (it.there / "new").write_text("something else")
+    os.replace(it.there / "new", it.there / "replaced")
+    it.server.adopt(it.there / "replaced")
+    it.server.restart()
+    os.write(opened["kept"], b"KEPT")
+    os.fsync(opened["kept"])
+    os.write(opened["replaced"], b"lost")
+    assert error_of(lambda: os.fsync(opened["replaced"])) == errno.ESTALE
+    for descriptor in opened.values():
+        error_of(partial(os.close, descriptor))
+    assert (it.path / "replaced").read_text() == "something else"
+    assert (it.path / "kept").read_text() == "KEPT"
+
+
+def test_fault_2_copies_in_and_out_complete_bit_for_bit(line: LineFactory, tmp_path: Path) -> None:
+    it = line()
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(2).randbytes(48 * MIB))
+    with cutting(it, seed=2, longest=0.4):
+        shutil.copyfile(source, it.path / "file")
+        with (it.path / "file").open("rb+") as file:
+            os.fsync(file.fileno())
+        assert digest(it.there / "file") == digest(source)
+        subprocess.run(["cp", it.path / "file", tmp_path / "back"], check=True)
+    assert digest(tmp_path / "back") == digest(source)
+
+
+def test_fault_2_trees_are_made_and_removed_while_the_line_is_cut(line: LineFactory, tmp_path: Path) -> None:
+    it = line()
+    for folder in range(4):
+        (tmp_path / "tree" / f"folder{folder}").mkdir(parents=True)
+        for file in range(25):
+            (tmp_path / "tree" / f"folder{folder}" / f"file{file}").write_text(f"{folder} {file}")
+    with cutting(it, seed=3, longest=0.3):
+        for _ in range(3):
+            subprocess.run(["cp", "-r", tmp_path / "tree", it.path / "tree"], check=True)
+            subprocess.run(["diff", "-r", tmp_path / "tree", it.there / "tree"], check=True)
+            os.rename(it.path / "tree", it.path / "moved")
+            subprocess.run(["diff", "-r", tmp_path / "tree", it.path / "moved"], check=True)
+            subprocess.run(["rm", "-r", it.path / "moved"], check=True)
+    assert os.listdir(it.there) == []
+
+
+def test_fault_3_black_hole(line: LineFactory) -> None:
+    """`ls` ends within the timeout, `df` at once, and everything goes on when the line is back."""
+    it = line("timeout=4", "actimeo=0")
+    it.mount.expect_log("no answer for")
+    (it.path / "file").write_text("content")
+    os.statvfs(it.path)
+    it.proxy.tell(Drop())
+    started = time.monotonic()
+    subprocess.run(["df", it.path], check=True, stdout=subprocess.DEVNULL)
+    assert time.monotonic() - started < 1
+    listing = threading.Thread(target=lambda: error_of(lambda: os.listdir(it.path)))
+    started = time.monotonic()
+    listing.start()
+    listing.join(6)
+    assert not listing.is_alive()
+    it.proxy.tell(Resume())
+    wait_until(
+        lambda: not error_of(lambda: (it.path / "file").read_text()), "the line's return is noticed", 4
+    )
+    assert (it.path / "file").read_text() == "content"
+
+
+def test_fault_4_a_server_that_stops_for_a_while(line: LineFactory) -> None:
+    it = line()
+    (it.path / "file").write_text("content")
+    pids = it.server.connection_pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+
+    def wake() -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+    timer = threading.Timer(4, wake)
+    timer.start()
+    try:
+        (it.path / "new").write_text("written")
+        assert (it.path / "file").read_text() == "content"
+    finally:
+        timer.join()
+    assert (it.there / "new").read_text() == "written"
+
+
+def test_fault_11_the_share_is_closed_on_the_server(line: LineFactory) -> None:
+    it = line()
+    descriptor = os.open(it.path / "file", os.O_CREAT | os.O_RDWR)
+    os.write(descriptor, b"before ")
+    os.fsync(descriptor)
+    it.server.smbcontrol("smbd", "close-share", "data")
+    os.write(descriptor, b"after")
+    os.close(descriptor)
+    assert (it.path / "file").read_text() == "before after"
+
+
+def test_fault_12_the_password_was_changed(line: LineFactory) -> None:
+    it = line("timeout=20")
+    it.mount.expect_log("refuses us since the connection was lost")
+    (it.path / "file").write_text("content")
+    it.server.set_password("another one")
+    it.proxy.tell(Reset())
+    wait_until(lambda: "refuses us" in it.mount.log_text(), "the refusal is said")
+    started = time.monotonic()
+    for _ in range(20):
+        assert error_of(lambda: os.listdir(it.path)) == errno.EACCES
+    assert time.monotonic() - started < 10
+    assert it.mount.log_text().count("refuses us") == 1
+
+
+def test_hard_waits_for_the_server_as_long_as_it_takes(line: LineFactory) -> None:
+    it = line("hard", "timeout=1", "actimeo=0")
+    (it.path / "file").write_text("content")
+    it.server.stop_service()
+    timer = threading.Timer(4, it.server.restart)
+    timer.start()
+    try:
+        assert (it.path / "file").read_text() == "content"
+    finally:
+        timer.join()
