@@ -7,6 +7,7 @@ at once; so the modules that load the engine are imported inside functions.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import getopt
 import getpass
 import importlib.metadata
@@ -109,6 +110,9 @@ def _mount(arguments: Arguments, chosen: options.MountOptions) -> int:
     plan.check_may_share(chosen, os.geteuid())
     mountpoint = prepare_mountpoint(arguments.mountpoint, nonempty=chosen.nonempty, force=chosen.force)
     login = credentials.resolve_login(chosen, os.environ, _prompt(), _own_name())
+    if chosen.credentials is not None:
+        # It is read again later, when the working directory is another one.
+        chosen = dataclasses.replace(chosen, credentials=os.path.abspath(chosen.credentials))
     return daemon.run_mount(
         plan.Plan(source, unc, prefix, mountpoint, chosen, login),
         foreground=arguments.foreground,

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from smbmount.failures import CredentialsError
@@ -30,6 +30,7 @@ _KEYS: Final = {
     "user": "username",
     "password": "password",
     "pass": "password",
+    "password2": "password2",
     "domain": "domain",
     "dom": "domain",
     "workgroup": "domain",
@@ -45,6 +46,8 @@ class Login:
     password: Secret
     domain: str
     kind: Literal["ntlm", "guest", "anonymous"]
+    other_password: Secret | None = None
+    """What to try when the server does not take `password` any more."""
 
     def __str__(self) -> str:
         if self.kind != "ntlm":
@@ -59,6 +62,7 @@ class FileCredentials:
     username: str | None = None
     password: Secret | None = None
     domain: str | None = None
+    other_password: Secret | None = None
 
 
 def read_credentials(path: str) -> FileCredentials:
@@ -84,10 +88,10 @@ def parse_credentials(content: bytes, path: str) -> FileCredentials:
                 f"line {number} of credentials file {path} is wrong: write username=, password= or domain="
             )
         found[field] = value
-    password = found.get("password")
-    return FileCredentials(
-        found.get("username"), None if password is None else Secret(password), found.get("domain")
+    password, other = (
+        Secret(found[field]) if field in found else None for field in ("password", "password2")
     )
+    return FileCredentials(found.get("username"), password, found.get("domain"), other)
 
 
 def resolve_login(
@@ -115,7 +119,17 @@ def resolve_login(
     if password is None:
         password = _ask_for_password(ask, username)
     _check_utf8(password.reveal(), "password")
-    return Login(username, password, domain, "ntlm")
+    return Login(username, password, domain, "ntlm", file.other_password)
+
+
+def renew_login(login: Login, path: str | None) -> list[Login]:
+    """The accounts to try when the server refuses `login`: with the passwords that the credentials file has
+    now, and those of before. Raises `CredentialsError` if the file cannot be used."""
+    passwords = [login.password, login.other_password]
+    if path is not None:
+        file = read_credentials(path)
+        passwords = [file.password, file.other_password, *passwords]
+    return [replace(login, password=password) for password in passwords if password is not None]
 
 
 def split_domain(name: str) -> tuple[str | None, str]:

@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 def run_mount(plan: Plan, *, foreground: bool, debug: bool, verbose: bool) -> ExitCode:
     """Mount and serve, here or in a child process. Raises `MountFailure`."""
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
-    secrets = [plan.login.password]
+    login = plan.login
+    secrets = [secret for secret in (login.password, login.other_password) if secret is not None]
     if foreground:
         set_up_logging(level, secrets, to_stderr=True, to_syslog=False)
         serving(plan)(lambda: None)

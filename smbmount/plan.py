@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import Final
 
 from engine import AuthKind, ConnectConfig, Credentials, Dialect, Unc, parse_unc
-from smbmount.credentials import Login
-from smbmount.failures import ExitCode, MountFailure
+from smbmount.credentials import Login, renew_login
+from smbmount.failures import CredentialsError, ExitCode, MountFailure
 from smbmount.options import MountOptions
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.names import NameMap
+
+logger = logging.getLogger(__name__)
 
 FUSE_CONFIG: Final = "/etc/fuse.conf"
 SUBTYPE: Final = "smbmount"
@@ -67,6 +70,16 @@ def credentials(login: Login) -> Credentials:
         domain=login.domain,
         kind=_KINDS[login.kind],
     )
+
+
+def renewed_credentials(plan: Plan) -> list[Credentials]:
+    """The accounts to try when the server does not take ours any more: the credentials file is read again."""
+    try:
+        logins = renew_login(plan.login, plan.options.credentials)
+    except CredentialsError as error:
+        logger.warning("%s", error)
+        return []
+    return [credentials(login) for login in logins]
 
 
 def connect_config(plan: Plan) -> ConnectConfig:

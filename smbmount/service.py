@@ -10,9 +10,10 @@ import json
 import logging
 import math
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NoReturn, Protocol
 
 import trio
@@ -76,7 +77,10 @@ class KernelMount(Protocol):
 class Backend:
     """What lies around the service: the network, the kernel, and the end of the process."""
 
-    connect: Callable[[Unc, Credentials, ConnectConfig], AbstractAsyncContextManager[Share]]
+    connect: Callable[
+        [Unc, Credentials, ConnectConfig, Callable[[], Sequence[Credentials]]],
+        AbstractAsyncContextManager[Share],
+    ]
     mount: Callable[[Plan], KernelMount]
     quit_now: Callable[[int], NoReturn]
 
@@ -117,7 +121,10 @@ class Service:
         try:
             with self._whole:
                 async with self._backend.connect(
-                    plan.unc, plans.credentials(plan.login), plans.connect_config(plan)
+                    plan.unc,
+                    plans.credentials(plan.login),
+                    plans.connect_config(plan),
+                    partial(plans.renewed_credentials, plan),
                 ) as share:
                     await self._serve(share)
         except* SmbError as group:

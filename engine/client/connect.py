@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -25,12 +25,16 @@ _GOODBYE: Final = 5.0
 
 @asynccontextmanager
 async def connect(
-    unc: str | Unc, credentials: Credentials, config: ConnectConfig | None = None
+    unc: str | Unc,
+    credentials: Credentials,
+    config: ConnectConfig | None = None,
+    renew: Callable[[], Sequence[Credentials]] | None = None,
 ) -> AsyncGenerator[Share, None]:
     """Connect to `//server[:port]/share`; the share is disconnected when the block ends.
 
     With `config.reconnect` a connection that is lost later is made anew, for as long as it takes: calls wait
-    for it, and the caller bounds them.
+    for it, and the caller bounds them. If the server then refuses the account, `renew` is called, in a
+    thread, and the first of what it returns that was not refused yet is tried.
 
     Raises `TransportError` (no server there, or it stays silent for `config.timeout` seconds),
     `AuthError` (the account is refused), `NtStatusError` (no such share, or no right to it),
@@ -38,7 +42,7 @@ async def connect(
     `ValueError` for a malformed name.
     """
     config = config or ConnectConfig()
-    way = Way(parse_unc(unc) if isinstance(unc, str) else unc, credentials, config)
+    way = Way(parse_unc(unc) if isinstance(unc, str) else unc, credentials, config, renew)
     try:
         async with way.connection(config.timeout) as connection:
             tree = await way.set_up(connection, config.timeout)

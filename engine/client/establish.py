@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -47,12 +47,14 @@ _VALIDATION_ROOM: Final = 24
 class Way:
     """Where a share is, and what stays the same over all connections to it.
 
-    A server knows leases and durable handles by `client_guid`.
+    A server knows leases and durable handles by `client_guid`. `renew` tells which accounts to try when
+    `credentials` are refused; it is called in a thread.
     """
 
     unc: Unc
     credentials: Credentials
     config: ConnectConfig
+    renew: Callable[[], Sequence[Credentials]] | None = None
     client_guid: uuid.UUID = field(default_factory=uuid.uuid4)
     leases: LeaseTable = field(default_factory=LeaseTable)
     statistics: Statistics = field(default_factory=Statistics)

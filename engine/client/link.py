@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from engine import ntstatus
+from engine.client.config import Credentials
 from engine.client.connection import Connection
 from engine.client.establish import Way
 from engine.client.handles import Handle
@@ -72,6 +73,7 @@ class Link:
         self._way = way
         self._tree = tree
         self._refusal: SmbError | None = None
+        self._refused: set[Credentials] = set()
         self._changed = trio.Event()
         self._returned = trio.Event()
         self._ended = False
@@ -161,12 +163,28 @@ class Link:
                 return
             attempt += 1
             log.debug("%s cannot be reached again: %s", self._way.unc, error)
+            if isinstance(error, AuthError) and await self._change_account():
+                continue
             if self._note_refusal(error):
                 await trio.sleep(_REFUSED)
+                self._refused.clear()
             else:
                 await trio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))
                 pause = min(2 * pause, _LONGEST_PAUSE)
         await trio.sleep_forever()
+
+    async def _change_account(self) -> bool:
+        """Whether there is another account, or password, than those refused lately; it is used then."""
+        way = self._way
+        self._refused.add(way.credentials)
+        if way.renew is None:
+            return False
+        accounts = await trio.to_thread.run_sync(way.renew)
+        fresh = next((account for account in accounts if account not in self._refused), None)
+        if fresh is None:
+            return False
+        way.credentials = fresh
+        return True
 
     def _note_refusal(self, error: SmbError) -> bool:
         """Whether the server was reached and does not want us; it is said in the log once for each reason."""
@@ -204,6 +222,7 @@ class Link:
         self._refusal = None
         self._address = tree.connection.remote_address
         self._patience = min(_SET_UP, self._way.config.timeout)
+        self._refused.clear()
         log.debug("connected to %s again after %.1f s", self._way.unc, trio.current_time() - begun)
         self._tell()
         await self._attend(tree.connection, tree.session)

@@ -52,12 +52,15 @@ def line(samba_factory: SambaFactory, mount_factory: MountFactory) -> Iterator[L
     """`line("timeout=2", durable=False)`: a mount with options, of a server that keeps no open files."""
     proxies: list[ProxyProcess] = []
 
-    def make(*options: str, durable: bool = True) -> Line:
+    def make(*options: str, durable: bool = True, credentials: Path | None = None) -> Line:
         forgets = {} if durable else {"durable handles": "no"}
         server = samba_factory(global_options=forgets)
         proxy = ProxyProcess((server.address, server.port))
         proxies.append(proxy.__enter__())
-        mount = mount_factory(server, options=[f"port={proxy.port}", *options])
+        if credentials is not None:
+            credentials.write_bytes(server.credentials_file.read_bytes())
+            credentials.chmod(0o600)
+        mount = mount_factory(server, options=[f"port={proxy.port}", *options], credentials=credentials)
         return Line(server, proxy, mount)
 
     yield make
@@ -223,8 +226,8 @@ def test_fault_11_the_share_is_closed_on_the_server(line: LineFactory) -> None:
     assert (it.path / "file").read_text() == "before after"
 
 
-def test_fault_12_the_password_was_changed(line: LineFactory) -> None:
-    it = line("timeout=20")
+def test_fault_12_the_password_was_changed(line: LineFactory, tmp_path: Path) -> None:
+    it = line("timeout=20", credentials=tmp_path / "credentials")
     it.mount.expect_log("refuses us since the connection was lost")
     (it.path / "file").write_text("content")
     it.server.set_password("another one")
@@ -235,6 +238,28 @@ def test_fault_12_the_password_was_changed(line: LineFactory) -> None:
         assert error_of(lambda: os.listdir(it.path)) == errno.EACCES
     assert time.monotonic() - started < 10
     assert it.mount.log_text().count("refuses us") == 1
+
+
+def test_fault_12_a_changed_password_in_the_credentials_file_is_used(
+    samba_factory: SambaFactory, mount_factory: MountFactory, tmp_path: Path
+) -> None:
+    server = samba_factory()
+    file = tmp_path / "credentials"
+
+    def write(*lines: str) -> None:
+        file.write_text("\n".join((f"username={server.user}", *lines)))
+        file.chmod(0o600)
+
+    write(f"password={server.password}", "password2=the second")
+    mount = mount_factory(server, credentials=file)
+    mount.expect_log(LOST)
+    for password in ("the second", "the third"):
+        if password == "the third":
+            write("password=the third")
+        server.set_password(password)
+        server.restart()
+        (mount.path / "file").write_text(password)
+        assert (server.share_path() / "file").read_text() == password
 
 
 def test_hard_waits_for_the_server_as_long_as_it_takes(line: LineFactory) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import errno
 import signal
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
@@ -93,7 +93,11 @@ class World:
 
     @contextlib.asynccontextmanager
     async def connect(
-        self, unc: Unc, credentials: Credentials, config: ConnectConfig
+        self,
+        unc: Unc,
+        credentials: Credentials,
+        config: ConnectConfig,
+        renew: Callable[[], Sequence[Credentials]],
     ) -> AsyncIterator[Share]:
         self.credentials, self.config = credentials, config
         if self.connect_error is not None:
