@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import islice, pairwise
 
@@ -107,7 +107,7 @@ def _echo_in_a_thread() -> Iterator[tuple[str, int]]:
         assert not thread.is_alive()
 
 
-def _round_trips(port: int) -> Iterator[float]:
+def _round_trips(port: int) -> Generator[float, None, None]:
     """Milliseconds of one question and answer of 100 bytes after the other."""
     with socket.create_connection((_LOOPBACK, port), timeout=10) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
