@@ -1,9 +1,10 @@
-"""Rows 17 and 21 of the table of faults: folders that change while they are listed, and very large files."""
+"""Rows 17, 20 and 21 of the table of faults: what others change under our hands, and very large files."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,8 @@ import pytest
 
 from tests.support.calls import error_of
 from tests.support.factories import MountFactory, SambaFactory
-from tests.support.tools import noise
+from tests.support.samba import SambaServer
+from tests.support.tools import noise, python_child, wait_until
 
 pytestmark = pytest.mark.deadline(90)
 
@@ -48,6 +50,56 @@ def test_fault_17_every_stable_name_once_while_the_server_is_asked(
     assert mount.statistics()["requests"]["QUERY_DIRECTORY"] > 8
     assert len(seen) == len(set(seen))
     assert stable <= set(seen)
+
+
+@pytest.mark.parametrize("change", ["truncated", "replaced", "deleted"])
+def test_fault_20_file_that_is_mapped_is_changed_elsewhere(
+    samba: SambaServer, share_path: Path, mount_factory: MountFactory, change: str
+) -> None:
+    """Who looks at what is gone gets SIGBUS or zeros, as everywhere; nobody hangs, and the rest is right."""
+    here, elsewhere = (mount_factory(samba, folder=share_path.name).path for _ in range(2))
+    (here / "file").write_bytes(b"a" * 1_000_000)
+    source = """
+import mmap, os, signal, sys
+fd = os.open("file", os.O_RDONLY)
+memory = mmap.mmap(fd, 1_000_000, prot=mmap.PROT_READ)
+print(memory[0], memory[999_999])
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os._exit(memory[int(line)])
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), os.fstat(fd).st_size)
+"""
+    with python_child(source, cwd=here) as reader:
+        assert reader.hear() == f"{ord('a')} {ord('a')}"
+        if change == "truncated":
+            os.truncate(elsewhere / "file", 10)
+        elif change == "replaced":
+            (elsewhere / "new").write_bytes(b"b" * 10)
+            (elsewhere / "new").rename(elsewhere / "file")
+        else:
+            (elsewhere / "file").unlink()
+
+        def ask(place: int) -> list[int]:
+            reader.say(f"{place}")
+            return [int(word) for word in reader.hear().split()]
+
+        if change == "truncated":
+            wait_until(lambda: ask(5) == [ord("a"), 10], "the new size")
+            assert ask(900_000)[0] in {-signal.SIGBUS, 0}
+        else:
+            assert ask(5)[0] in {ord("a"), -signal.SIGBUS}
+        reader.finish()
+    expected = {"truncated": b"a" * 10, "replaced": b"b" * 10}.get(change)
+    wait_until(lambda: content(here / "file") == expected, "what the other client made of it")
+
+
+def content(path: Path) -> bytes | None:
+    """What a file holds; None if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def test_fault_21_sparse_and_beyond_four_gib(here: Path, there: Path) -> None:
