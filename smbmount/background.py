@@ -20,6 +20,8 @@ Serve = Callable[[Callable[[], None]], None]
 
 INTERNAL_ERROR: Final = "an internal error ended smbmount: run again with -f -d and report the traceback"
 
+_INTERRUPTIONS: Final = (signal.SIGINT, signal.SIGTERM)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -49,26 +51,31 @@ def serve_in_background(serve: Serve, *, keep_stderr: bool = False) -> ExitCode:
     sys.stdout.flush()
     sys.stderr.flush()
     reader, writer = os.pipe()
+    # An interruption waits until it can be passed on, or the child would mount when nobody expects it.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
     try:
         pid = os.fork()
     except OSError as error:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         raise MountFailure(f"cannot start a process: {error.strerror}", ExitCode.SYSTEM) from None
     if pid == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         return _be_child(serve, writer, keep_stderr=keep_stderr)
     os.close(writer)
-    verdict = _await_verdict(reader, pid)
+    verdict = _await_verdict(reader, pid, unblocked)
     if verdict.code is not ExitCode.SUCCESS:
         os.waitpid(pid, 0)
         raise MountFailure(verdict.message, verdict.code)
     return ExitCode.SUCCESS
 
 
-def _await_verdict(reader: int, pid: int) -> Verdict:
+def _await_verdict(reader: int, pid: int, unblocked: set[signal.Signals | int]) -> Verdict:
     """Wait for the child. An interruption is passed on to it, and its own verdict then says so."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with open(reader, "rb") as pipe:
             try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
                 return Verdict.decode(pipe.read())
             except KeyboardInterrupt:
                 os.kill(pid, signal.SIGTERM)

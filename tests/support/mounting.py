@@ -6,6 +6,7 @@ exit code than 0, or logs a traceback or a warning that the test did not announc
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -111,11 +112,10 @@ class Mount:
         self._exit_code = None
         _live.add(self)
         try:
-            if not self._wait_for(lambda: self._is_mounted() or self._has_exited(), _START_DEADLINE):
+            if not self._wait_for(lambda: self._is_served() or self._has_exited(), _START_DEADLINE):
                 raise self._error(f"no mount after {_START_DEADLINE} s")
             if self._has_exited():
                 raise self._error(f"the daemon ended with exit code {self._running().returncode}")
-            self.path.stat()
         except BaseException:
             self.destroy()
             raise
@@ -213,6 +213,15 @@ class Mount:
 
     def _is_mounted(self) -> bool:
         return topmost_mount(str(self.path)) is not None
+
+    def _is_served(self) -> bool:
+        """Whether a mount is there, and not only the one that a killed daemon left."""
+        try:
+            return self._is_mounted() and bool(self.path.stat())
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            return False
 
     def _error(self, what: str) -> MountError:
         return MountError(f"{self.source} at {self.path}: {what}\n--- daemon's log ---\n{self.log_text()}")

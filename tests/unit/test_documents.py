@@ -16,6 +16,7 @@ MAN_PAGES = {
     CHECKOUT / "docs/man/smbmount.8": "allow_other",
     CHECKOUT / "docs/man/smbmountctl.1": "daemon",
 }
+FAULTS = CHECKOUT / "docs/FAULTS.md"
 TROUBLESHOOTING = CHECKOUT / "docs/TROUBLESHOOTING.md"
 
 
@@ -54,3 +55,32 @@ def test_messages_explained_are_messages_we_have() -> None:
     )
     pieces = [piece.strip() for heading in headings for piece in heading.split("…")]
     assert [piece for piece in pieces if piece not in ours] == []
+
+
+def test_every_fault_has_its_row_its_tests_and_its_state() -> None:
+    defined = {
+        node.name
+        for path in (CHECKOUT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    }
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in FAULTS.read_text().splitlines()
+        if re.match(r"\| \d", line)
+    ]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 25)]
+    for number, _, _, shown_by, state in rows:
+        named = set(re.findall(r"`(test_\w+)`", shown_by))
+        assert not named - defined, f"row {number}: {named - defined} do not exist"
+        assert state in {"done", "reconnect"} or state.startswith("part: "), f"row {number}: {state}"
+        assert named or state == "reconnect", f"row {number} has no test"
+
+
+def test_every_test_of_a_fault_is_in_its_row() -> None:
+    rows = dict(re.findall(r"^\| (\d+) (.*)$", FAULTS.read_text(), re.MULTILINE))
+    sources = "\n".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
+    found = re.findall(r"^(?:async )?def (test_fault_(\d+)_\w+)", sources, re.MULTILINE)
+    assert len(found) > 20
+    missing = [name for name, number in found if f"`{name}`" not in rows[str(int(number))]]
+    assert missing == []

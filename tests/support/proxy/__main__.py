@@ -5,17 +5,24 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from multiprocessing.connection import Connection
-from typing import Any
 
 import trio
 
 import tests.support.proxy
-from tests.support.proxy.faults import DEFAULT_QUEUE, Link
+from tests.support.helper import obey
+from tests.support.proxy.faults import DEFAULT_QUEUE, Counts, Fault, Link
 from tests.support.proxy.server import LOOPBACK, Proxy
 
 
-async def _serve(proxy: Proxy, control: Connection[Any, Any] | None) -> None:
+async def _serve(proxy: Proxy, control: int | None) -> None:
+    async def obey_until_the_end(everything: trio.CancelScope) -> None:
+        assert control is not None
+        await obey(control, proxy.port, answer)
+        everything.cancel()
+
+    def answer(question: Fault | None) -> Counts:
+        return proxy.counts() if question is None else proxy.tell(question)
+
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(proxy.serve)
@@ -23,23 +30,9 @@ async def _serve(proxy: Proxy, control: Connection[Any, Any] | None) -> None:
                 sys.stdout.write(f"listening on port {proxy.port}\n")
                 sys.stdout.flush()
             else:
-                nursery.start_soon(_obey, proxy, control, nursery.cancel_scope)
+                nursery.start_soon(obey_until_the_end, nursery.cancel_scope)
             await anext(signals)
             nursery.cancel_scope.cancel()
-
-
-async def _obey(proxy: Proxy, control: Connection[Any, Any], everything: trio.CancelScope) -> None:
-    """Say the port, then answer each message, a fault or None, with the counters. Messages are small."""
-    try:
-        control.send(proxy.port)
-        while True:
-            await trio.lowlevel.wait_readable(control.fileno())
-            question = control.recv()
-            if question is not None:
-                proxy.tell(question)
-            control.send(proxy.counts())
-    except (EOFError, ConnectionError):
-        everything.cancel()
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
@@ -61,8 +54,7 @@ def main() -> None:
     proxy = Proxy(
         arguments.to, Link(arguments.delay / 1000, arguments.rate, arguments.queue), arguments.listen
     )
-    control = None if arguments.control is None else Connection(arguments.control)
-    trio.run(_serve, proxy, control)
+    trio.run(_serve, proxy, arguments.control)
 
 
 if __name__ == "__main__":

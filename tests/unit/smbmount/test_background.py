@@ -45,12 +45,26 @@ def dies(ready):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def waits(ready):
-    def stop(number, frame):
-        raise MountFailure("interrupted", ExitCode.INTERRUPTED)
-    signal.signal(signal.SIGTERM, stop)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     os.kill(os.getppid(), signal.SIGINT)
-    while True:
-        signal.pause()
+    if signal.sigtimedwait([signal.SIGTERM], 30) is None:
+        raise MountFailure("nobody told the child", ExitCode.INTERNAL)
+    raise MountFailure("interrupted", ExitCode.INTERRUPTED)
+
+def waits_while_its_parent_is_interrupted_early(ready):
+    if signal.sigtimedwait([signal.SIGTERM], 30) is not None:
+        with open(sys.argv[2], "w") as file:
+            file.write("told")
+
+def fork_and_interrupt():
+    pid = fork()
+    if pid:
+        os.kill(os.getpid(), signal.SIGINT)
+    return pid
+
+if "early" in sys.argv[1]:
+    fork, os.fork = os.fork, fork_and_interrupt
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
 try:
     code = serve_in_background(globals()[sys.argv[1]])
@@ -95,6 +109,13 @@ def test_the_parent_ends_when_the_child_is_ready_and_the_child_is_a_daemon(tmp_p
 def test_the_childs_word_is_the_parents(tmp_path: Path, how: str, code: ExitCode, line: str) -> None:
     done = run(how, tmp_path / "report")
     assert (done.returncode, done.stdout) == (code, line)
+
+
+def test_an_interruption_right_after_the_fork_is_passed_on(tmp_path: Path) -> None:
+    """Not only one that comes when the parent is already listening to its child."""
+    done = run("waits_while_its_parent_is_interrupted_early", tmp_path / "report")
+    assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, "interrupted\n")
+    assert (tmp_path / "report").read_text() == "told"
 
 
 @given(st.sampled_from(ExitCode), st.text(st.characters(codec="utf-8")))
