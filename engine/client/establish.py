@@ -109,7 +109,7 @@ class Way:
         negotiated = await _negotiate(connection, offer, preauth)
         session = await log_on(connection, self.credentials, config, preauth, previous_session_id)
         tree = await connect_tree(session, self.unc.tree_path)
-        if negotiated.dialect is not Dialect.SMB_3_1_1 and offer.max_dialect >= Dialect.SMB_3_0:
+        if negotiated.dialect is not Dialect.SMB_3_1_1:
             await _validate(tree, offer, negotiated)
         return tree
 

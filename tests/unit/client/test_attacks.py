@@ -116,6 +116,13 @@ def test_3_2_5_14_12_a_downgrade_is_found(dialect: engine.Dialect) -> None:
         refused(DowngradesDialect(dialect=dialect), engine.RemoteProtocolError, "altered the negotiation")
 
 
+@pytest.mark.parametrize("newest", [D.SMB_2_0_2, D.SMB_2_1], ids=lambda dialect: dialect.name)
+def test_3_2_5_5_the_negotiation_is_confirmed_whatever_was_offered(newest: engine.Dialect) -> None:
+    """Also where 3.0 was not even offered: there is something to alter in every negotiation."""
+    config = engine.ConnectConfig(max_dialect=newest)
+    refused(AltersNegotiateInfo(dialect=newest), engine.RemoteProtocolError, "altered the negotiation", config)
+
+
 def test_3_2_5_14_12_a_downgrade_is_found_on_an_encrypted_session_too() -> None:
     config = engine.ConnectConfig(seal=True)
     server = AltersNegotiateInfo(dialect=D.SMB_3_0)
