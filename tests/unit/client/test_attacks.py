@@ -120,7 +120,9 @@ def test_3_2_5_14_12_a_downgrade_is_found(dialect: engine.Dialect) -> None:
 def test_3_2_5_5_the_negotiation_is_confirmed_whatever_was_offered(newest: engine.Dialect) -> None:
     """Also where 3.0 was not even offered: there is something to alter in every negotiation."""
     config = engine.ConnectConfig(max_dialect=newest)
-    refused(AltersNegotiateInfo(dialect=newest), engine.RemoteProtocolError, "altered the negotiation", config)
+    refused(
+        AltersNegotiateInfo(dialect=newest), engine.RemoteProtocolError, "altered the negotiation", config
+    )
 
 
 def test_3_2_5_14_12_a_downgrade_is_found_on_an_encrypted_session_too() -> None:
