@@ -185,6 +185,25 @@ def test_3_2_5_3_a_log_on_with_3_1_1_whose_last_reply_is_not_signed(signing: boo
     refused(server, engine.RemoteProtocolError, "not signed", engine.ConnectConfig(signing=signing))
 
 
+@pytest.mark.parametrize("dialect", list(D), ids=lambda dialect: dialect.name)
+def test_3_2_5_1_3_a_log_on_whose_last_reply_is_not_signed_although_signing_is_required(
+    dialect: engine.Dialect,
+) -> None:
+    """Who leaves the signature out could also have changed what the session is."""
+    server = OmitsSignature(Command.SESSION_SETUP, dialect=dialect)
+    refused(server, engine.RemoteProtocolError, "not signed")
+
+
+@pytest.mark.parametrize("dialect", [D.SMB_2_0_2, D.SMB_2_1, D.SMB_3_0, D.SMB_3_0_2])
+def test_3_2_5_1_3_a_log_on_whose_signature_nobody_requires_may_be_unsigned(dialect: engine.Dialect) -> None:
+    async def main() -> None:
+        server = OmitsSignature(Command.SESSION_SETUP, dialect=dialect, signing_required=False)
+        async with connected(server, engine.ConnectConfig(signing=False)) as share:
+            await share.stat("")
+
+    trio.run(main)
+
+
 @pytest.mark.parametrize(
     ("offset", "value"),
     [(66, b"\x01"), (72, b"\xff"), (88, b"\x04\x01"), (101, b"\x77"), (104, b"\x01"), (112, b"\x01")],
