@@ -286,6 +286,8 @@ class Machine:
         size = session.sealer.unseal_into_untrusted(
             buffer[:TRANSFORM_HEADER_SIZE], buffer[TRANSFORM_HEADER_SIZE : length + 16], out
         )
+        if bytes(out[:4]) == TRANSFORM_PROTOCOL_ID:
+            raise RemoteProtocolError("the server sent a message that was encrypted twice")
         return out[:size], session
 
     def _receive_message(

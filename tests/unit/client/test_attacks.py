@@ -13,7 +13,7 @@ from engine.wire.constants import Command, ShareFlags, ShareType
 from engine.wire.negotiate import EncryptionCapabilities, PreauthIntegrityCapabilities, SigningCapabilities
 from engine.wire.notify import LeaseBreakNotification, OplockBreak
 from engine.wire.primitives import FileId
-from tests.fakes.server import FakeServer, running
+from tests.fakes.server import FakeServer
 from tests.fakes.server_behaviours import (
     AltersNegotiateInfo,
     AnswersAnotherCommand,
@@ -35,45 +35,9 @@ from tests.fakes.server_behaviours import (
     TruncatesReplies,
     WrongSignature,
 )
-from tests.unit.client.support import ACCOUNT, DEADLINE, NOBODY, connected, settled
+from tests.unit.client.support import NOBODY, connected, lost_at_work, refused, settled
 
 D = engine.Dialect
-
-
-def refused(
-    server: FakeServer,
-    error: type[engine.SmbError],
-    match: str,
-    config: engine.ConnectConfig | None = None,
-    credentials: engine.Credentials = ACCOUNT,
-) -> None:
-    """Connecting to `server` fails with `error`."""
-
-    async def main() -> None:
-        with trio.fail_after(DEADLINE):
-            async with running(server):
-                with pytest.raises(error, match=match):
-                    async with engine.connect(server.unc, credentials, config):
-                        pytest.fail("connected")
-
-    trio.run(main)
-
-
-def lost_at_work(server: FakeServer, match: str, config: engine.ConnectConfig | None = None) -> None:
-    """Connecting works; once the server is armed, the first request ends the connection."""
-
-    async def main() -> None:
-        server.armed = False
-        async with connected(server, config) as share:
-            await share.echo()
-            server.armed = True
-            with pytest.raises(engine.RemoteProtocolError, match=match):
-                await share.stat("")
-            assert share.is_lost
-            with pytest.raises(engine.RemoteProtocolError, match=match):
-                await share.echo()
-
-    trio.run(main)
 
 
 def test_3_2_5_2_a_cipher_that_was_not_offered() -> None:

@@ -119,7 +119,7 @@ def test_3_2_5_1_1_a_transform_frame_that_is_too_short_ends_the_connection(lengt
 
 def test_3_2_5_1_1_encryption_inside_encryption_ends_the_connection() -> None:
     peer = Sealed()
-    peer.refuses(peer.seal(peer.seal(reply(peer.slot))), "NextCommand|ProtocolId")
+    peer.refuses(peer.seal(peer.seal(reply(peer.slot))), "encrypted twice")
 
 
 def test_3_2_5_1_3_a_right_signature_is_taken() -> None:
