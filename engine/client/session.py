@@ -166,6 +166,8 @@ async def log_on(
         if status not in (ntstatus.STATUS_SUCCESS, ntstatus.STATUS_MORE_PROCESSING_REQUIRED):
             raise _refusal(status, credentials)
         response = SessionSetupResponse.decode_untrusted(reply.message)
+        if state.session_id not in (0, reply.header.session_id):
+            raise RemoteProtocolError("the server went on with another session in the middle of the log-on")
         state.session_id = reply.header.session_id
         if status == ntstatus.STATUS_SUCCESS:
             if response.security_buffer:
