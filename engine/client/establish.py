@@ -156,7 +156,14 @@ async def _validate(tree: Tree, offer: Offer, negotiated: Negotiated) -> None:
         max_output_response=_VALIDATION_ROOM,
         flags=IoctlFlags.IS_FSCTL,
     )
-    reply = await tree.connection.request(request, batch)
+    try:
+        reply = await tree.connection.request(request, batch)
+    except TransportError as error:
+        # What servers do that find another negotiation here than reached them.
+        raise TransportError(
+            "the server hung up when it was asked to confirm the negotiation, which may have been altered",
+            errno=error.errno,
+        ) from error
     if reply.header.status != STATUS_SUCCESS:
         _accept_unvalidated(negotiated, reply.header.status)
         return

@@ -186,6 +186,13 @@ async def test_before_3_1_1_the_confirmation_finds_an_altered_choice(
 
 
 @in_trio
+async def test_a_server_that_hangs_up_instead_of_confirming_is_told_of(samba: SambaServer) -> None:
+    """As Samba and Windows do when they find that what reached them is not what was offered."""
+    error = await refused(samba, up=offering(OFFERS["no 3.1.1"]))
+    assert "hung up when it was asked to confirm" in str(error)
+
+
+@in_trio
 async def test_with_2_1_as_the_newest_the_confirmation_is_asked_for_too(samba: SambaServer) -> None:
     config = ConnectConfig(max_dialect=Dialect.SMB_2_1)
     await refused(samba, up=offering(only(Dialect.SMB_2_0_2)), config=config)
