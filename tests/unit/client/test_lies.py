@@ -10,6 +10,7 @@ import pytest
 import trio
 
 import engine
+from engine import ntstatus
 from engine.client.transport import FRAME_LIMIT_UNNEGOTIATED
 from engine.crypto.sealing import Cipher
 from engine.wire.constants import Command, HeaderFlags
@@ -339,3 +340,17 @@ def test_our_own_messages_sent_back_are_no_answers(dialect: engine.Dialect) -> N
     lost_at_work(LyingServer(Reflects(), dialect=dialect), "sent a request")
     server = LyingServer(Reflects(as_reply=True), dialect=dialect)
     lost_at_work(server, "signature is wrong|compound")
+
+
+def test_3_2_5_1_6_an_expired_session_is_told_and_ends_nothing_else() -> None:
+    async def main() -> None:
+        server = LyingServer()
+        async with connected(server) as share:
+            server.refusals[Command.CREATE] = ntstatus.STATUS_NETWORK_SESSION_EXPIRED
+            with pytest.raises(engine.SessionExpired):
+                await share.stat("")
+            assert not share.is_lost
+            server.refusals.clear()
+            await share.stat("")
+
+    trio.run(main)
