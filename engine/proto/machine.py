@@ -342,19 +342,18 @@ class Machine:
             if sealed_by is not slot.session or header.session_id != sealed_by.session_id:
                 raise RemoteProtocolError("an encrypted reply belongs to another session than its request")
             return
-        signer = slot.session.signer
-        protected = slot.sealed or (slot.session.signing_required and signer is not None)
-        if header.status == STATUS_USER_SESSION_DELETED and protected and not header.flags & _SIGNED:
+        signer, fault = slot.session.signer, ""
+        if slot.sealed:
+            fault = "an encrypted request was answered in the clear"
+        elif signer is None or header.status == STATUS_PENDING:
+            return
+        elif header.flags & _SIGNED:
+            if not signer.verify(message):
+                fault = "a reply's signature is wrong: the data was altered on the way"
+        elif slot.session.signing_required:
+            fault = f"a reply to {slot.request.COMMAND.name} is not signed, which this session requires"
+        if fault and header.status == STATUS_USER_SESSION_DELETED:
             # Who has forgotten the session has no key for it. True or not, only a new connection helps.
             raise TransportError("the server says that it has forgotten the session", errno=EHOSTDOWN)
-        if slot.sealed:
-            raise RemoteProtocolError("an encrypted request was answered in the clear")
-        if signer is None or header.status == STATUS_PENDING:
-            return
-        if header.flags & _SIGNED:
-            if not signer.verify(message):
-                raise RemoteProtocolError("a reply's signature is wrong: the data was altered on the way")
-        elif slot.session.signing_required:
-            raise RemoteProtocolError(
-                f"a reply to {slot.request.COMMAND.name} is not signed, which this session requires"
-            )
+        if fault:
+            raise RemoteProtocolError(fault)
