@@ -54,3 +54,28 @@ def test_messages_explained_are_messages_we_have() -> None:
     )
     pieces = [piece.strip() for heading in headings for piece in heading.split("…")]
     assert [piece for piece in pieces if piece not in ours] == []
+
+
+def test_every_line_of_the_security_page_names_tests_that_exist() -> None:
+    page = (CHECKOUT / "docs/SECURITY.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "| shown by |" not in line]
+    assert len(rows) > 25
+    sources = "\n".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"def (test_\w+)", sources))
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row.rpartition(" | ")[2])
+        assert named, f"no test shows: {row}"
+        assert not set(named) - defined, f"{set(named) - defined} do not exist"
+
+
+def test_the_security_page_knows_every_test_of_an_attack() -> None:
+    """Those of the man in the middle, of the impostors and of the hostile server."""
+    page = (CHECKOUT / "docs/SECURITY.md").read_text()
+    for path in (
+        "unit/client/test_impostors.py",
+        "unit/client/test_nonces.py",
+        "integration/test_engine_downgrade.py",
+        "mount/test_hostile_server.py",
+    ):
+        found = re.findall(r"def (test_\w+)", (CHECKOUT / "tests" / path).read_text())
+        assert [name for name in found if f"`{name}`" not in page] == []

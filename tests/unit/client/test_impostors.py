@@ -12,13 +12,14 @@ import spnego
 import trio
 
 import engine
+from engine import ntstatus
 from engine.wire.constants import Command, SessionFlags
 from tests.fakes.lies_messages import SESSION_ID, Says
 from tests.fakes.lies_negotiation import EchoesLogOn, RelaysLogOn
 from tests.fakes.lies_protection import LeavesUnsigned
 from tests.fakes.server import running
 from tests.fakes.server_lies import LyingServer
-from tests.unit.client.support import ACCOUNT, DEADLINE, refused
+from tests.unit.client.support import ACCOUNT, DEADLINE, connected, refused
 
 D = engine.Dialect
 EACH_DIALECT = pytest.mark.parametrize("dialect", list(D), ids=lambda one: one.name)
@@ -94,6 +95,20 @@ def test_a_session_that_becomes_another_one_in_the_middle_of_the_log_on() -> Non
     for config in None, engine.ConnectConfig(signing=False):
         server = LyingServer(lie, dialect=D.SMB_2_1, signing_required=False)
         refused(server, engine.RemoteProtocolError, "another session", config)
+
+
+def test_a_path_that_belongs_to_another_server_is_refused_and_nobody_else_is_connected_to() -> None:
+    """DFS: whoever follows it would log on to a server that this one has named."""
+
+    async def main() -> None:
+        server = LyingServer()
+        async with connected(server) as share:
+            server.refusals[Command.CREATE] = ntstatus.STATUS_PATH_NOT_COVERED
+            with pytest.raises(engine.PathNotCovered):
+                await share.stat("link")
+            assert len(server.peers) == 1
+
+    trio.run(main)
 
 
 def test_the_password_is_in_no_error_and_no_description(caplog: pytest.LogCaptureFixture) -> None:
