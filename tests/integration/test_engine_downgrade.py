@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
+import trio
 
 import engine
 from engine import ConnectConfig, Dialect
@@ -19,6 +21,7 @@ from engine.wire.negotiate import (
 )
 from tests.fakes.middleman import Change, answering, choosing, in_the_middle, offering, unchanged
 from tests.integration.support_engine import account, in_trio
+from tests.integration.test_engine_loss import kill_connections
 from tests.support.samba import SambaServer, ShareConfig
 
 UP_TO_3_0_2 = Dialect.SMB_3_0_2
@@ -134,6 +137,11 @@ BEFORE_3_1_1 += ["no encryption", "no capabilities", "another client"]
 SIGNING = pytest.mark.parametrize("signing", [True, False], ids=["signed", "nosign"])
 
 
+def both_ways(names: Iterable[str]) -> list[tuple[str, bool]]:
+    """With and without signatures, but for what `nosign` says itself."""
+    return [(name, way) for name in names for way in (True, False) if way or name != "signing not required"]
+
+
 @in_trio
 async def test_an_honest_man_in_the_middle_changes_nothing(samba: SambaServer) -> None:
     for newest in Dialect:
@@ -142,15 +150,12 @@ async def test_an_honest_man_in_the_middle_changes_nothing(samba: SambaServer) -
             assert await attempt(samba, config=config) is None
 
 
-@SIGNING
-@pytest.mark.parametrize("change", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize(("name", "signing"), both_ways(OFFERS))
 @in_trio
 async def test_what_the_client_offers_cannot_be_made_less(
-    samba: SambaServer, change: Callable[[NegotiateRequest], None], signing: bool
+    samba: SambaServer, name: str, signing: bool
 ) -> None:
-    if not signing and change in (OFFERS["signing not required"],):
-        pytest.skip("it is what the client says")
-    await refused(samba, up=offering(change), config=ConnectConfig(signing=signing))
+    await refused(samba, up=offering(OFFERS[name]), config=ConnectConfig(signing=signing))
 
 
 @SIGNING
@@ -162,15 +167,12 @@ async def test_what_the_server_chooses_cannot_be_made_less(
     await refused(samba, down=choosing(change), config=ConnectConfig(signing=signing))
 
 
-@SIGNING
-@pytest.mark.parametrize("name", BEFORE_3_1_1)
+@pytest.mark.parametrize(("name", "signing"), both_ways(BEFORE_3_1_1))
 @in_trio
 async def test_before_3_1_1_the_confirmation_finds_an_altered_offer(
     samba: SambaServer, name: str, signing: bool
 ) -> None:
     """Here the keys do not depend on what was negotiated."""
-    if not signing and name == "signing not required":
-        pytest.skip("it is what the client says")
     config = ConnectConfig(max_dialect=UP_TO_3_0_2, signing=signing)
     await refused(samba, up=offering(OFFERS[name]), config=config)
 
@@ -231,3 +233,72 @@ async def test_an_account_cannot_be_turned_into_a_guest(samba: SambaServer, dial
     for signing in True, False:
         error = await refused(samba, down=down, config=ConnectConfig(max_dialect=dialect, signing=signing))
         assert isinstance(error, engine.AuthError)
+
+
+class Later:
+    """A change that is made once the test says so; `made` counts how often."""
+
+    def __init__(self, change: Change) -> None:
+        self.armed = False
+        self.made = 0
+        self._change = change
+        self._news = trio.Event()
+
+    def __call__(self, frame: bytes) -> bytes | None:
+        changed = self._change(frame) if self.armed else frame
+        if changed != frame:
+            self.made += 1
+            self._news.set()
+            self._news = trio.Event()
+        return changed
+
+    async def wait_made(self, times: int) -> None:
+        """Wait until it was made that often."""
+        while self.made < times:
+            await self._news.wait()
+
+
+def flip(message: bytearray) -> None:
+    """One bit of the signature is the other way round."""
+    message[50] ^= 1
+
+
+RECONNECTS: dict[str, tuple[Change, Change]] = {
+    "no 3.1.1": (offering(OFFERS["no 3.1.1"]), unchanged),
+    "no signing": (offering(OFFERS["no signing"]), unchanged),
+    "an older dialect": (unchanged, choosing(CHOICES["an older dialect"])),
+    "forged log-on": (unchanged, answering(Command.SESSION_SETUP, flip)),
+    "forged replies": (unchanged, answering(Command.CREATE, flip)),
+}
+
+
+@pytest.mark.parametrize("changes", RECONNECTS.values(), ids=RECONNECTS)
+@in_trio
+async def test_a_connection_that_is_made_anew_is_checked_as_the_first_one(
+    changes: tuple[Change, Change],
+) -> None:
+    """No attempt through the man in the middle gets to the share; once he is gone, the next one does."""
+    up, down = map(Later, changes)
+    config = ConnectConfig(reconnect=True)
+    with SambaServer() as server:
+        async with (
+            in_the_middle(server.port, up=up, down=down) as port,
+            engine.connect(f"//127.0.0.1:{port}/data", account(server), config) as share,
+        ):
+            await share.stat("")
+            up.armed = down.armed = True
+            kill_connections(server)
+            await share.wait_lost()
+            done = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stat, share, done)
+                await (up if changes[0] is not unchanged else down).wait_made(2)
+                assert not done.is_set()
+                up.armed = down.armed = False
+            await share.stat("")
+
+
+async def _stat(share: engine.Share, done: trio.Event) -> None:
+    with contextlib.suppress(engine.RemoteProtocolError):
+        await share.stat("")
+    done.set()
