@@ -102,7 +102,19 @@ def attack(attacked: Attacked, server: FakeServer, steps: Callable[[Path], None]
     return attacked.log.read_text()
 
 
-HOSTILE: Final = ["../secret", "a/b", "/etc", "nul\0", "", "..\\secret", "x" * 256, "日" * 86, "end\n", "a:b"]
+HOSTILE: Final = [
+    "/\nCRITICAL smbmount: forged",
+    "../secret",
+    "a/b",
+    "/etc",
+    "nul\0",
+    "",
+    "..\\secret",
+    "x" * 256,
+    "日" * 86,
+    "end\n",
+    "a:b",
+]
 
 
 def test_hostile_names_are_dropped_counted_and_logged_once(attacked: Attacked) -> None:
@@ -120,6 +132,7 @@ def test_hostile_names_are_dropped_counted_and_logged_once(attacked: Attacked) -
     log = attack(attacked, server, steps)
     [line] = [line for line in log.splitlines() if "WARNING" in line]
     assert "names that cannot be shown" in line
+    assert not [line for line in log.splitlines() if line.startswith("CRITICAL")]
 
 
 ESCAPING: Final = ["/etc/passwd", "//x", "..", "../secret", "./../secret", "a/../../secret", "a/b/../../.."]
