@@ -64,11 +64,15 @@ class LyingServer(FakeServer):
         self._lies = lies
         self.accepts: Acceptor | None = None
         """Who hears the log-on in this server's place."""
+        self.excuses = False
+        """Whether the client may do wrong: it was told credits, say, that there are not."""
 
     def acceptor(self) -> Acceptor:
         return self.accepts or super().acceptor()
 
     def complaints(self) -> list[str]:
+        if self.excuses:
+            return []
         # Who has no key of its own finds every signature wrong.
         return [said for said in super().complaints() if not (self.accepts and "signature" in said)]
 
