@@ -15,8 +15,11 @@ from typing import Final
 import pytest
 import trio
 
+from engine.wire.constants import Dialect
+from engine.wire.negotiate import NegotiateResponse
 from smbmount.mounttable import detach, topmost_mount
 from smbmount.vfs import symlinks
+from tests.fakes.middleman import choosing, in_the_middle
 from tests.fakes.server import PASSWORD, USER, USER_FILE, FakeServer, running
 from tests.fakes.server_tree import MemoryTree, Node
 from tests.support.calls import error_of
@@ -224,3 +227,34 @@ def test_with_symlinks_none_links_are_files(attacked: Attacked) -> None:
         assert error_of(lambda: (here / "new").symlink_to("link")) == errno.EPERM
 
     attack(attacked, server, steps, "symlinks=none")
+
+
+def test_a_man_in_the_middle_of_the_negotiation_fails_the_mount(attacked: Attacked) -> None:
+    """One sentence, mount(8)'s exit code for that, and nothing on the mount point."""
+
+    def no_signing(response: NegotiateResponse) -> None:
+        response.security_mode = 0
+
+    async def mounting(dialect: Dialect) -> subprocess.CompletedProcess[bytes]:
+        async with (
+            running(FakeServer(dialect=dialect)) as server,
+            in_the_middle(server.port, down=choosing(no_signing)) as port,
+        ):
+            given = f"port={port},credentials={attacked.credentials}"
+            command = [sys.executable, "-m", "smbmount", "//127.0.0.1/data", str(attacked.path)]
+            return await trio.run_process(
+                [*command, "-o", given],
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                capture_stderr=True,
+                check=False,
+            )
+
+    for dialect, words in (
+        (Dialect.SMB_3_1_1, b"the log-on was altered on the way"),
+        (Dialect.SMB_3_0_2, b"somebody between client and server altered the negotiation"),
+    ):
+        done = trio.run(mounting, dialect)
+        assert done.returncode == 32
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert topmost_mount(str(attacked.path)) is None
