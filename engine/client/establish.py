@@ -117,7 +117,7 @@ class Way:
         negotiated = await _negotiate(connection, offer, preauth)
         session = await log_on(connection, self.credentials, config, preauth, previous_session_id)
         tree = await connect_tree(session, self.unc.tree_path)
-        if negotiated.dialect is not Dialect.SMB_3_1_1 and offer.max_dialect >= Dialect.SMB_3_0:
+        if negotiated.dialect is not Dialect.SMB_3_1_1:
             await _validate(tree, offer, negotiated)
         return tree
 
@@ -175,7 +175,14 @@ async def _validate(tree: Tree, offer: Offer, negotiated: Negotiated) -> None:
         max_output_response=_VALIDATION_ROOM,
         flags=IoctlFlags.IS_FSCTL,
     )
-    reply = await tree.connection.request(request, batch)
+    try:
+        reply = await tree.connection.request(request, batch)
+    except TransportError as error:
+        # What servers do that find another negotiation here than reached them.
+        raise TransportError(
+            "the server hung up when it was asked to confirm the negotiation, which may have been altered",
+            errno=error.errno,
+        ) from error
     if reply.header.status != STATUS_SUCCESS:
         _accept_unvalidated(negotiated, reply.header.status)
         return

@@ -166,6 +166,8 @@ async def log_on(
         if status not in (ntstatus.STATUS_SUCCESS, ntstatus.STATUS_MORE_PROCESSING_REQUIRED):
             raise _refusal(status, credentials)
         response = SessionSetupResponse.decode_untrusted(reply.message)
+        if state.session_id not in (0, reply.header.session_id):
+            raise RemoteProtocolError("the server went on with another session in the middle of the log-on")
         state.session_id = reply.header.session_id
         if status == ntstatus.STATUS_SUCCESS:
             if response.security_buffer:
@@ -227,8 +229,8 @@ def _finish(
     if not key:
         raise AuthError("the log-on gave no session key, so nothing could be signed: use another account")
     _protect(session, negotiated, key, preauth)
-    _check_final_reply(negotiated, state, reply)
     state.signing_required = config.signing or negotiated.signing_required
+    _check_final_reply(negotiated, state, reply)
     session.encrypt = config.seal or bool(response.session_flags & SessionFlags.ENCRYPT_DATA)
     if session.encrypt and state.sealer is None:
         raise AuthError("encryption is demanded, but client and server have no cipher in common")
@@ -264,12 +266,12 @@ def _protect(session: Session, negotiated: Negotiated, key: bytes, preauth: Prea
 
 
 def _check_final_reply(negotiated: Negotiated, state: SessionState, reply: Reply) -> None:
-    """The last SESSION_SETUP reply is signed with the new key ([MS-SMB2] 3.2.5.3.1)."""
+    """The last SESSION_SETUP reply is signed with the new key ([MS-SMB2] 3.2.5.1.3, 3.2.5.3.1)."""
     assert state.signer is not None
     if reply.header.flags & HeaderFlags.SIGNED:
         if not state.signer.verify(reply.message):
             raise RemoteProtocolError("the log-on was altered on the way: its signature is wrong")
-    elif negotiated.dialect is Dialect.SMB_3_1_1:
+    elif state.signing_required or negotiated.dialect is Dialect.SMB_3_1_1:
         raise RemoteProtocolError("the last message of the log-on is not signed: it may be forged")
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from errno import EINVAL
+from errno import EHOSTDOWN, EINVAL
 from typing import Final
 
-from engine.errors import LocalProtocolError, RemoteProtocolError, SmbError
-from engine.ntstatus import STATUS_PENDING, STATUS_SUCCESS
+from engine.errors import LocalProtocolError, RemoteProtocolError, SmbError, TransportError
+from engine.ntstatus import STATUS_PENDING, STATUS_SUCCESS, STATUS_USER_SESSION_DELETED
 from engine.proto.credits import CREDIT_UNIT, CreditLedger, credit_charge
 from engine.proto.events import BreakReceived, Event, LateReply
 from engine.proto.inflight import Reply, Request, SessionState, Slot, SlotState
@@ -208,7 +208,7 @@ class Machine:
 
         `buffer` holds the frame in its first `length` bytes and has at least 16 bytes of room behind
         it; the replies keep views into it. Raises `RemoteProtocolError` if the connection cannot be
-        trusted any more; the caller then drops it.
+        trusted any more, `TransportError` if the server has forgotten the session; the caller then drops it.
         """
         self.statistics.bytes_received += length
         frame = buffer[:length]
@@ -286,6 +286,8 @@ class Machine:
         size = session.sealer.unseal_into_untrusted(
             buffer[:TRANSFORM_HEADER_SIZE], buffer[TRANSFORM_HEADER_SIZE : length + 16], out
         )
+        if bytes(out[:4]) == TRANSFORM_PROTOCOL_ID:
+            raise RemoteProtocolError("the server sent a message that was encrypted twice")
         return out[:size], session
 
     def _receive_message(
@@ -340,15 +342,18 @@ class Machine:
             if sealed_by is not slot.session or header.session_id != sealed_by.session_id:
                 raise RemoteProtocolError("an encrypted reply belongs to another session than its request")
             return
+        signer, fault = slot.session.signer, ""
         if slot.sealed:
-            raise RemoteProtocolError("an encrypted request was answered in the clear")
-        signer = slot.session.signer
-        if signer is None or header.status == STATUS_PENDING:
+            fault = "an encrypted request was answered in the clear"
+        elif signer is None or header.status == STATUS_PENDING:
             return
-        if header.flags & _SIGNED:
+        elif header.flags & _SIGNED:
             if not signer.verify(message):
-                raise RemoteProtocolError("a reply's signature is wrong: the data was altered on the way")
+                fault = "a reply's signature is wrong: the data was altered on the way"
         elif slot.session.signing_required:
-            raise RemoteProtocolError(
-                f"a reply to {slot.request.COMMAND.name} is not signed, which this session requires"
-            )
+            fault = f"a reply to {slot.request.COMMAND.name} is not signed, which this session requires"
+        if fault and header.status == STATUS_USER_SESSION_DELETED:
+            # Who has forgotten the session has no key for it. True or not, only a new connection helps.
+            raise TransportError("the server says that it has forgotten the session", errno=EHOSTDOWN)
+        if fault:
+            raise RemoteProtocolError(fault)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from engine import FileStat, Lease, LeaseState
-from smbmount.vfs.attributes import DIRECTORY
+from smbmount.vfs.attributes import DIRECTORY, FILE
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
 from smbmount.vfs.lookups import Lookups
@@ -66,6 +66,8 @@ class Inode:
     last began to cache it. `is_kept` says of a folder that its handle is kept open, `broken_at` when its
     lease was broken last.
 
+    `lost_depth` is the least depth of a name that was forgotten here while the kernel may know it still.
+
     `details_until` limits this for the number of links and the size of the extended attributes: an open or a
     close may tell all but these, which are then as old as they were.
     """
@@ -87,6 +89,7 @@ class Inode:
         "late",
         "lease",
         "listing",
+        "lost_depth",
         "misses",
         "names",
         "number",
@@ -117,6 +120,7 @@ class Inode:
         self.stale = False
         self.unlinked = False
         self.names: list[Dentry] = []
+        self.lost_depth = math.inf
         self.children: dict[bytes, Dentry] = {}
         self.handles: list[FileHandle] = []
         self.idle: list[IdleFile] = []
@@ -301,11 +305,18 @@ class Inode:
             yield from level
 
     def depth(self) -> int:
-        """The least number of folders above it inside the mount, its own name not counted."""
-        for depth, level in enumerate(self._levels()):
-            if not all(inode.names for inode in level):
-                return depth
-        return 0
+        """How many names lead to it from the mount's root: the fewest, by any name that the kernel may know.
+
+        The kernel keeps a name for its time to live, and a folder that a program works in for longer, also if
+        the server says meanwhile that the file is elsewhere.
+        """
+        least = math.inf
+        for distance, level in enumerate(self._levels()):
+            if distance >= least:
+                break
+            tops = (inode.lost_depth if inode.names else 0 for inode in level)
+            least = min(least, distance + min(tops))
+        return 0 if least == math.inf else int(least)
 
     def _levels(self) -> Iterator[list[Inode]]:
         """Itself, then what is above it by one name, by two and so on. A hostile server can give a folder
@@ -495,7 +506,13 @@ class InodeTable:
                 self.remove(other)
 
     def remove(self, dentry: Dentry) -> None:
-        """Forget a name."""
+        """Forget a name, though the kernel may know it still."""
+        inode = dentry.inode
+        if inode.kind != FILE and any(number in self._lookups for number in inode.numbers):
+            inode.lost_depth = min(inode.lost_depth, dentry.parent.depth() + 1)
+        self._remove(dentry)
+
+    def _remove(self, dentry: Dentry) -> None:
         if dentry.parent.children.get(dentry.name) is dentry:
             del dentry.parent.children[dentry.name]
         if dentry in dentry.inode.names:
@@ -512,8 +529,11 @@ class InodeTable:
         moved = Dentry(parent, name, smb_name, inode, number, dentry.fresh_until)
         inode.names.append(moved)
         parent.children.pop(name, None)
-        self.remove(dentry)
+        self._remove(dentry)
         parent.children[name] = moved
+        if inode.kind == DIRECTORY:
+            # A folder has one place in the kernel's tree, and this is where the kernel has just put it.
+            inode.lost_depth = math.inf
         return moved
 
     def siblings(self, dentry: Dentry) -> list[Dentry]:

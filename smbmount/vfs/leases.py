@@ -51,6 +51,10 @@ class Leases:
         self._kernel = kernel
         self._folders = folders
         self._enabled = enabled and share.supports_leases
+        self._obeyed: set[Lease] = set()
+        """Whose break a task is obeying: one for each lease, however many breaks come."""
+        self._again: set[Lease] = set()
+        """Those of them that were broken once more meanwhile."""
 
     def of(self, inode: Inode) -> Lease | None:
         """The lease to open a file with, by its newest name."""
@@ -83,22 +87,34 @@ class Leases:
         return self._share.lease(lambda lease: self._broken(inode(), lease))
 
     def _broken(self, inode: Inode | None, lease: Lease) -> None:
-        if inode is None:
-            self._spawn(lease.acknowledge)
-            return
-        if not lease.state & _READ:
-            inode.expire()
-            inode.drop_readahead()
-        if not inode.is_exclusive:
-            self._idle.close(inode)
-        self._spawn(self._obey, inode, lease)
+        if inode is not None:
+            if not lease.state & _READ:
+                inode.expire()
+                inode.drop_readahead()
+            if not inode.is_exclusive:
+                self._idle.close(inode)
+        if lease in self._obeyed:
+            self._again.add(lease)
+        else:
+            self._obeyed.add(lease)
+            self._spawn(self._obey, inode, lease)
 
-    async def _obey(self, inode: Inode, lease: Lease) -> None:
+    async def _obey(self, inode: Inode | None, lease: Lease) -> None:
+        try:
+            await self._obey_once(inode, lease)
+            while lease in self._again:
+                await self._obey_once(inode, lease)
+        finally:
+            self._again.discard(lease)
+            self._obeyed.discard(lease)
+
+    async def _obey_once(self, inode: Inode | None, lease: Lease) -> None:
+        """Obey what was taken back so far and is taken back meanwhile, before anything is acknowledged."""
         # Nobody waits for what went with a lost connection, and unwritten data waits for the next one.
         seconds = _OBEY_SECONDS if lease.needs_acknowledgement else math.inf
         try:
             with trio.move_on_after(seconds) as scope:
-                await self._give_up(inode, lease.state)
+                await self._give_up_all(inode, lease)
             if scope.cancelled_caught:
                 log.warning("%r: the lease went back late: what is cached here may be outdated", inode)
         except (SmbError, OSError) as exc:
@@ -106,8 +122,18 @@ class Leases:
         except Exception:
             log.exception("giving back a lease ended in a mistake of this program")
         finally:
+            self._again.discard(lease)
             with trio.move_on_after(_OBEY_SECONDS):
                 await lease.acknowledge()
+
+    async def _give_up_all(self, inode: Inode | None, lease: Lease) -> None:
+        self._again.discard(lease)
+        if inode is None:
+            return
+        await self._give_up(inode, lease.state)
+        while lease in self._again:
+            self._again.discard(lease)
+            await self._give_up(inode, lease.state)
 
     async def _give_up(self, inode: Inode, state: int) -> None:
         if not state & _WRITE:

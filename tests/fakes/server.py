@@ -41,7 +41,7 @@ from engine.wire.negotiate import (
 )
 from engine.wire.notify import LeaseBreakAcknowledgement, OplockBreak
 from tests.fakes.server_controls import Refused
-from tests.fakes.server_peer import Peer, Reply
+from tests.fakes.server_peer import Acceptor, Peer, Reply
 from tests.fakes.server_tree import MemoryTree
 
 USER: Final = "fakeuser"
@@ -179,7 +179,7 @@ class FakeServer:
             said.capabilities, said.server_guid, said.security_mode, said.dialect_revision
         ).encode()
 
-    def acceptor(self) -> spnego.ContextProxy:
+    def acceptor(self) -> Acceptor:
         """The server's side of NTLM inside SPNEGO."""
         return spnego.server(protocol="negotiate", options=spnego.NegotiateOptions.use_negotiate)
 
@@ -221,6 +221,12 @@ class FakeServer:
     async def write(self, peer: Peer, data: bytes) -> None:
         """Write a frame with its length."""
         await peer.stream.send_all(data)
+
+    def heard(self, peer: Peer, frame: bytes) -> None:
+        """A frame came, as the client sent it."""
+
+    def alter(self, peer: Peer, message: bytearray, reply: Reply) -> None:
+        """Change a message before it is signed or encrypted."""
 
     def sign(self, message: bytearray, reply: Reply, signer: Signer) -> None:
         """Put the signature into a message."""

@@ -104,6 +104,21 @@ _REQUESTS: Final[dict[int, _Decodable]] = {
 }
 
 
+class Acceptor(Protocol):
+    """The server's side of a log-on."""
+
+    def step(self, token: bytes, /) -> bytes | None:
+        """Take the client's token, return the answer."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the client is let in."""
+
+    @property
+    def session_key(self) -> bytes:
+        """The key that both sides share then."""
+
+
 class _Response(Protocol):
     def encode(self) -> bytes:
         """The body."""
@@ -114,7 +129,7 @@ class ServerSession:
     """A session as the server sees it."""
 
     preauth: PreauthIntegrity
-    context: spnego.ContextProxy | None = None
+    context: Acceptor | None = None
     signer: Signer | None = None
     sealer: Sealer | None = None
     legs: int = 0
@@ -186,6 +201,7 @@ class Peer:
             yield frame
 
     async def _handle(self, frame: bytes) -> None:
+        self.server.heard(self, frame)
         view, sealed = memoryview(frame), False
         if frame[:4] == TRANSFORM_PROTOCOL_ID:
             view, sealed = self._unseal(frame), True
@@ -407,6 +423,7 @@ class Peer:
         message = bytearray(header.encode() + reply.body)
         if not is_last:
             message += bytes(align8(size) - size)
+        self.server.alter(self, message, reply)
         if reply.session is not None and reply.session.signer is not None and reply.signed:
             self.server.sign(message, reply, reply.session.signer)
         return message

@@ -108,6 +108,13 @@ class MemoryTree:
         parent.children[name.casefold()] = node
         return node
 
+    def add_folder(self, path: str) -> Node:
+        """Put an empty folder there, the folders above it exist."""
+        parent, name = self._parent_of(path)
+        node = Node(name, next(self._numbers), FileAttributes.DIRECTORY)
+        parent.children[name.casefold()] = node
+        return node
+
     def node(self, path: str) -> Node:
         """What is at `path`; raises `Refused`."""
         parent, name = self._parent_of(path)

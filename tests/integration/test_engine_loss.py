@@ -17,6 +17,7 @@ import trio.lowlevel
 
 import engine
 from engine import ConnectConfig, Disposition, File, NtStatusError, RemoteProtocolError, Share, TransportError
+from engine.wire.session import LogoffRequest
 from tests.integration.support_engine import (
     MIB,
     READ_WRITE,
@@ -236,3 +237,17 @@ async def test_something_else_than_an_smb_server(samba: SambaServer, greeting: b
             async with engine.connect(unc, account(samba), ConnectConfig(timeout=5)):
                 pass
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("seal", [False, True], ids=["signed", "sealed"])
+@in_trio
+async def test_session_that_the_server_has_forgotten_is_a_lost_connection(
+    samba: SambaServer, seal: bool
+) -> None:
+    """A server signs nothing of a session that it does not know, Samba with a key that is nobody's."""
+    async with connected(samba, config=ConnectConfig(seal=seal)) as share:
+        session = share._tree.session
+        await session.connection.request(LogoffRequest(), session.batch())
+        with pytest.raises(TransportError, match=r"forgotten the session|closed the connection"):
+            await share.stat("")
+        assert share.is_lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from typing import Final
 
 import pytest
 
+from smbmount.mounttable import detach, topmost_mount
 from tests.support.factories import MountFactory, SambaFactory
 from tests.support.mounting import CHECKOUT
 from tests.support.samba import SambaServer, ShareConfig
+from tests.support.tools import wait_until
 
 pytestmark = pytest.mark.deadline(60)
 
@@ -129,12 +132,57 @@ def test_wrong_password_is_not_repeated_in_the_error(guarded_server: SambaServer
     assert not {part for part in spellings(wrong) if part in done.stdout + done.stderr}
 
 
-def test_daemon_leaves_no_core(guarded_server: SambaServer, mount_factory: MountFactory) -> None:
-    """Nobody but root may look into its memory, and a crash writes none of it to a disk."""
-    mount = mount_factory(guarded_server)
-    limits = Path(f"/proc/{mount.pid}/limits").read_text()
-    [line] = [line for line in limits.splitlines() if line.startswith("Max core file size")]
-    assert line.split()[4:6] == ["0", "0"]
+WITHOUT_PTRACE: Final = ["setpriv", "--inh-caps=-sys_ptrace", "--bounding-set=-sys_ptrace"]
+"""Whoever lacks this capability looks into a process of the same user only if that lets it."""
+
+
+def looked_into(pid: int) -> bool:
+    """Whether another process of the same user can open the memory of a process."""
+    command = [*WITHOUT_PTRACE, "sh", "-c", f": < /proc/{pid}/mem"]
+    return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+
+
+def test_nobody_but_a_privileged_user_looks_into_the_daemons_memory(
+    guarded_server: SambaServer, mount_factory: MountFactory
+) -> None:
+    """Other processes of its own user do not, though they look into any process that does not forbid it."""
+    daemon = mount_factory(guarded_server, command_prefix=WITHOUT_PTRACE).pid
+    with subprocess.Popen([*WITHOUT_PTRACE, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdin.write(b"started\n")
+        other.stdin.flush()
+        assert other.stdout.readline()
+        assert looked_into(other.pid), "this would show nothing"
+        assert not looked_into(daemon)
+
+
+def test_daemon_leaves_no_core(guarded_server: SambaServer, tmp_path: Path) -> None:
+    """A crash writes nothing of its memory to a disk, however large a core the user asks for."""
+    folder = tmp_path / "mountpoint"
+    folder.mkdir()
+    options = f"port={guarded_server.port},credentials={guarded_server.credentials_file}"
+    command = [sys.executable, "-m", "smbmount", guarded_server.unc(), str(folder), "-f", "-o", options]
+    with subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", "prlimit", "--core=unlimited", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        try:
+            wait_until(lambda: topmost_mount(str(folder)) is not None, "a mount")
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+            [line] = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+            assert line.split()[4:6] == ["0", "0"]
+            process.send_signal(signal.SIGABRT)
+            _, status = os.waitpid(process.pid, 0)
+            assert os.WTERMSIG(status) == signal.SIGABRT
+            assert not os.WCOREDUMP(status)
+        finally:
+            process.kill()
+            if topmost_mount(str(folder)) is not None:
+                detach(str(folder))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mountpoint"]
 
 
 def test_device_and_set_user_id_files_of_the_server_are_harmless(

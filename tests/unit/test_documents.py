@@ -84,3 +84,28 @@ def test_every_test_of_a_fault_is_in_its_row() -> None:
     assert len(found) > 20
     missing = [name for name, number in found if f"`{name}`" not in rows[str(int(number))]]
     assert missing == []
+
+
+def test_every_line_of_the_security_page_names_tests_that_exist() -> None:
+    page = (CHECKOUT / "docs/SECURITY.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "| shown by |" not in line]
+    assert len(rows) > 25
+    sources = "\n".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"def (test_\w+)", sources))
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row.rpartition(" | ")[2])
+        assert named, f"no test shows: {row}"
+        assert not set(named) - defined, f"{set(named) - defined} do not exist"
+
+
+def test_the_security_page_knows_every_test_of_an_attack() -> None:
+    """Those of the man in the middle, of the impostors and of the hostile server."""
+    page = (CHECKOUT / "docs/SECURITY.md").read_text()
+    for path in (
+        "unit/client/test_impostors.py",
+        "unit/client/test_nonces.py",
+        "integration/test_engine_downgrade.py",
+        "mount/test_hostile_server.py",
+    ):
+        found = re.findall(r"def (test_\w+)", (CHECKOUT / "tests" / path).read_text())
+        assert [name for name in found if f"`{name}`" not in page] == []

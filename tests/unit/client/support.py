@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import pytest
 import trio
 
 import engine
@@ -38,3 +39,39 @@ async def settled(server: FakeServer, share: engine.Share) -> None:
     assert statistics.in_flight == 0
     assert statistics.credits == server.peers[-1].books.in_hand
     assert server.peers[-1].books.outstanding == 0
+
+
+def refused(
+    server: FakeServer,
+    error: type[engine.SmbError],
+    match: str,
+    config: engine.ConnectConfig | None = None,
+    credentials: engine.Credentials = ACCOUNT,
+) -> None:
+    """Connecting to `server` fails with `error`."""
+
+    async def main() -> None:
+        with trio.fail_after(DEADLINE):
+            async with running(server):
+                with pytest.raises(error, match=match):
+                    async with engine.connect(server.unc, credentials, config):
+                        pytest.fail("connected")
+
+    trio.run(main)
+
+
+def lost_at_work(server: FakeServer, match: str, config: engine.ConnectConfig | None = None) -> None:
+    """Connecting works; once the server is armed, the first request ends the connection."""
+
+    async def main() -> None:
+        server.armed = False
+        async with connected(server, config) as share:
+            await share.echo()
+            server.armed = True
+            with pytest.raises(engine.RemoteProtocolError, match=match):
+                await share.stat("")
+            assert share.is_lost
+            with pytest.raises(engine.RemoteProtocolError, match=match):
+                await share.echo()
+
+    trio.run(main)

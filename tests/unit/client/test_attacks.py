@@ -13,7 +13,7 @@ from engine.wire.constants import Command, ShareFlags, ShareType
 from engine.wire.negotiate import EncryptionCapabilities, PreauthIntegrityCapabilities, SigningCapabilities
 from engine.wire.notify import LeaseBreakNotification, OplockBreak
 from engine.wire.primitives import FileId
-from tests.fakes.server import FakeServer, running
+from tests.fakes.server import FakeServer
 from tests.fakes.server_behaviours import (
     AltersNegotiateInfo,
     AnswersAnotherCommand,
@@ -35,45 +35,9 @@ from tests.fakes.server_behaviours import (
     TruncatesReplies,
     WrongSignature,
 )
-from tests.unit.client.support import ACCOUNT, DEADLINE, NOBODY, connected, settled
+from tests.unit.client.support import NOBODY, connected, lost_at_work, refused, settled
 
 D = engine.Dialect
-
-
-def refused(
-    server: FakeServer,
-    error: type[engine.SmbError],
-    match: str,
-    config: engine.ConnectConfig | None = None,
-    credentials: engine.Credentials = ACCOUNT,
-) -> None:
-    """Connecting to `server` fails with `error`."""
-
-    async def main() -> None:
-        with trio.fail_after(DEADLINE):
-            async with running(server):
-                with pytest.raises(error, match=match):
-                    async with engine.connect(server.unc, credentials, config):
-                        pytest.fail("connected")
-
-    trio.run(main)
-
-
-def lost_at_work(server: FakeServer, match: str, config: engine.ConnectConfig | None = None) -> None:
-    """Connecting works; once the server is armed, the first request ends the connection."""
-
-    async def main() -> None:
-        server.armed = False
-        async with connected(server, config) as share:
-            await share.echo()
-            server.armed = True
-            with pytest.raises(engine.RemoteProtocolError, match=match):
-                await share.stat("")
-            assert share.is_lost
-            with pytest.raises(engine.RemoteProtocolError, match=match):
-                await share.echo()
-
-    trio.run(main)
 
 
 def test_3_2_5_2_a_cipher_that_was_not_offered() -> None:
@@ -114,6 +78,15 @@ def test_3_2_5_14_12_a_downgrade_is_found(dialect: engine.Dialect) -> None:
     refused(server, engine.RemoteProtocolError, "altered the negotiation")
     if dialect is not D.SMB_3_0_2:
         refused(DowngradesDialect(dialect=dialect), engine.RemoteProtocolError, "altered the negotiation")
+
+
+@pytest.mark.parametrize("newest", [D.SMB_2_0_2, D.SMB_2_1], ids=lambda dialect: dialect.name)
+def test_3_2_5_5_the_negotiation_is_confirmed_whatever_was_offered(newest: engine.Dialect) -> None:
+    """Also where 3.0 was not even offered: there is something to alter in every negotiation."""
+    config = engine.ConnectConfig(max_dialect=newest)
+    refused(
+        AltersNegotiateInfo(dialect=newest), engine.RemoteProtocolError, "altered the negotiation", config
+    )
 
 
 def test_3_2_5_14_12_a_downgrade_is_found_on_an_encrypted_session_too() -> None:
@@ -174,6 +147,25 @@ def test_3_2_5_3_a_log_on_whose_last_reply_has_a_wrong_signature(dialect: engine
 def test_3_2_5_3_a_log_on_with_3_1_1_whose_last_reply_is_not_signed(signing: bool) -> None:
     server = OmitsSignature(Command.SESSION_SETUP, signing_required=False)
     refused(server, engine.RemoteProtocolError, "not signed", engine.ConnectConfig(signing=signing))
+
+
+@pytest.mark.parametrize("dialect", list(D), ids=lambda dialect: dialect.name)
+def test_3_2_5_1_3_a_log_on_whose_last_reply_is_not_signed_although_signing_is_required(
+    dialect: engine.Dialect,
+) -> None:
+    """Who leaves the signature out could also have changed what the session is."""
+    server = OmitsSignature(Command.SESSION_SETUP, dialect=dialect)
+    refused(server, engine.RemoteProtocolError, "not signed")
+
+
+@pytest.mark.parametrize("dialect", [D.SMB_2_0_2, D.SMB_2_1, D.SMB_3_0, D.SMB_3_0_2])
+def test_3_2_5_1_3_a_log_on_whose_signature_nobody_requires_may_be_unsigned(dialect: engine.Dialect) -> None:
+    async def main() -> None:
+        server = OmitsSignature(Command.SESSION_SETUP, dialect=dialect, signing_required=False)
+        async with connected(server, engine.ConnectConfig(signing=False)) as share:
+            await share.stat("")
+
+    trio.run(main)
 
 
 @pytest.mark.parametrize(

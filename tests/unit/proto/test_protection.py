@@ -6,8 +6,8 @@ import pytest
 
 from engine.crypto.sealing import Cipher, Sealer
 from engine.crypto.signing import SigningAlgorithm, make_signer
-from engine.errors import RemoteProtocolError
-from engine.ntstatus import STATUS_PENDING
+from engine.errors import RemoteProtocolError, TransportError
+from engine.ntstatus import STATUS_PENDING, STATUS_USER_SESSION_DELETED
 from engine.proto.inflight import SessionState, Slot
 from engine.proto.machine import Machine
 from engine.wire.constants import Dialect, HeaderFlags
@@ -119,7 +119,7 @@ def test_3_2_5_1_1_a_transform_frame_that_is_too_short_ends_the_connection(lengt
 
 def test_3_2_5_1_1_encryption_inside_encryption_ends_the_connection() -> None:
     peer = Sealed()
-    peer.refuses(peer.seal(peer.seal(reply(peer.slot))), "NextCommand|ProtocolId")
+    peer.refuses(peer.seal(peer.seal(reply(peer.slot))), "encrypted twice")
 
 
 def test_3_2_5_1_3_a_right_signature_is_taken() -> None:
@@ -153,6 +153,27 @@ def test_3_2_5_1_3_a_signature_that_nobody_required_has_to_be_right_all_the_same
     machine, slot = signed(required=False)
     with pytest.raises(RemoteProtocolError, match="signature is wrong"):
         feed(machine, reply(slot, signer=make_signer(SigningAlgorithm.AES_CMAC, OTHER_KEY)))
+
+
+@pytest.mark.parametrize("key", [None, OTHER_KEY], ids=["no signature", "wrong signature"])
+def test_a_server_that_has_forgotten_the_session_cannot_sign_and_ends_the_connection(
+    key: bytes | None,
+) -> None:
+    """It is a loss like any other, not an attack: whoever reconnects may go on."""
+    signer = None if key is None else make_signer(SigningAlgorithm.AES_CMAC, key)
+    peer = Sealed()
+    for machine, slot in signed(), (peer.machine, peer.slot):
+        gone = reply(slot, ErrorResponse().encode(), status=STATUS_USER_SESSION_DELETED, signer=signer)
+        with pytest.raises(TransportError, match="forgotten the session"):
+            feed(machine, gone)
+        assert slot.reply is None
+
+
+def test_a_session_that_is_deleted_under_a_signature_is_a_reply_as_any() -> None:
+    machine, slot = signed()
+    body = ErrorResponse().encode()
+    feed(machine, reply(slot, body, status=STATUS_USER_SESSION_DELETED, signer=slot.session.signer))
+    assert slot.reply is not None
 
 
 def test_3_2_5_1_3_an_interim_reply_needs_no_signature() -> None:

@@ -193,6 +193,56 @@ async def test_a_break_writes_dirty_data_then_forgets_pages_then_acknowledges() 
 
 
 @virtual_time
+async def test_a_second_break_while_the_first_is_obeyed_is_obeyed_before_either_is_acknowledged() -> None:
+    kernel = FakeKernel()
+    async with mounted(leasing(), kernel=kernel) as (share, fs):
+        share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        handle = (await fs.files.open(number, os.O_RDWR)).number
+        await fs.files.write(handle, 0, b"DA")
+        kernel.gate = trio.Event()
+        with share.hold("write_at"):
+            lease = share.break_lease("a", READ | HANDLE)
+            await trio.testing.wait_all_tasks_blocked()
+            share.break_lease("a", 0)
+            lease.owed = True
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.testing.wait_all_tasks_blocked()
+        assert lease.acknowledged == [], "the kernel still has pages"
+        kernel.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert kernel.forgotten
+        assert lease.acknowledged == [0]
+
+
+@pytest.mark.parametrize("blocked", ["invalidate", "acknowledge"])
+@virtual_time
+async def test_a_storm_of_breaks_takes_no_more_than_one_task(blocked: str) -> None:
+    """Each could come from a server that means harm, or from somebody on the way: nothing signs them."""
+    kernel = FakeKernel()
+    async with mounted(leasing(), kernel=kernel) as (share, fs):
+        share.put("a", b"data")
+        await open_file(fs, "a")
+        if blocked == "invalidate":
+            kernel.gate = trio.Event()
+        with share.hold("acknowledge"):
+            for _ in range(3):
+                lease = share.break_lease("a", 0)
+                lease.owed = True
+                await trio.testing.wait_all_tasks_blocked()
+            before = trio.lowlevel.current_statistics().tasks_living
+            for _ in range(500):
+                share.break_lease("a", 0)
+                lease.owed = True
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living <= before + 2
+            if kernel.gate is not None:
+                kernel.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not lease.owed
+
+
+@virtual_time
 async def test_what_was_changed_through_a_memory_map_is_on_the_server_before_the_acknowledgement() -> None:
     kernel = FakeKernel()
     async with mounted(leasing(), kernel=kernel) as (share, fs):

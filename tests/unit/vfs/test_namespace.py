@@ -482,6 +482,54 @@ async def test_a_link_moved_up_is_judged_from_its_new_place() -> None:
 
 
 @virtual_time
+async def test_a_link_is_judged_from_every_place_where_the_kernel_may_still_know_it() -> None:
+    """A server shows a link high up, then says that this very file is deep down, and nowhere else: within
+    the name's time to live the kernel follows it from above without asking again."""
+    async with mounted() as (share, fs):
+        node = share.put("l", symlinks.encode(b"../../../etc/passwd"))
+        share.put_folder("a\\b\\c")
+        high = await lookup(fs, "l")
+        share.add_name(node, "a\\b\\c\\l")
+        node.names = 1
+        deep = await lookup(fs, "a/b/c/l")
+        assert deep.number == high.number
+        with refused(errno.EPERM):
+            await fs.names.readlink(deep.number)
+        fs.core.inodes.forget(high.number, 2)
+        assert await fs.names.readlink((await lookup(fs, "a/b/c/l")).number) == b"../../../etc/passwd"
+
+
+@virtual_time
+async def test_a_folder_that_a_server_moves_below_a_working_program_does_not_let_links_climb_higher() -> None:
+    """The program's folder stays where the kernel knows it, whatever the server says afterwards."""
+    async with mounted() as (share, fs):
+        folder = share.put_folder("d")
+        share.put("d\\l", symlinks.encode(b"../../../etc/passwd"))
+        link = await lookup(fs, "d/l")
+        share.put_folder("a\\b")
+        share.find("a\\b").children["D"] = ("d", folder)
+        await lookup(fs, "a/b/d")
+        del share.root.children["D"]
+        await trio.sleep(60)
+        with refused(errno.ENOENT):
+            await lookup(fs, "d")
+        with refused(errno.EPERM):
+            await fs.names.readlink(link.number)
+
+
+@virtual_time
+async def test_a_folder_that_is_renamed_here_takes_its_links_along() -> None:
+    async with mounted() as (share, fs):
+        share.put("d\\l", symlinks.encode(b"../../x"))
+        share.put_folder("a")
+        link = await lookup(fs, "d/l")
+        with refused(errno.EPERM):
+            await fs.names.readlink(link.number)
+        await fs.renames.rename(ROOT, b"d", (await lookup(fs, "a")).number, b"d", 0)
+        assert await fs.names.readlink(link.number) == b"../../x"
+
+
+@virtual_time
 async def test_all_links_are_trusted_if_asked_for() -> None:
     async with mounted(config=FileSystemConfig(symlinks="all")) as (share, fs):
         share.put("out", symlinks.encode(b"/etc/passwd"))
