@@ -413,6 +413,101 @@ def test_until_it_is_answered_nothing_above_an_acknowledgement_is_believed() -> 
     assert record.state == RWH
 
 
+# Grants that are not what they were when the server made them
+
+
+def granted(
+    record: LeaseRecord, claim: Claim, state: int, *, epoch: int = 0, flags: int = 0, file_id: FileId = A
+) -> None:
+    """Answer a CREATE with a lease of the version that `claim` asked for."""
+    (asked,) = claim.contexts
+    context: CreateContext = (
+        LeaseV2(record.key, state, flags, epoch=epoch)
+        if isinstance(asked, LeaseV2)
+        else create_contexts.Lease(record.key, state, flags)
+    )
+    with claim:
+        assert claim.settle(created(LEASED, [context], file_id=file_id))
+
+
+def test_of_two_grants_of_one_epoch_the_lower_one_counts_and_an_older_one_does_not() -> None:
+    table = table_of(LeaseKind.V2)
+    record = Record(table)
+    granted(record, table.claim(record), RH, epoch=5, file_id=A)
+    granted(record, table.claim(record), RWH, epoch=5, file_id=B)
+    assert record.state == RH
+    granted(record, table.claim(record), 0, epoch=4, file_id=FileId(3, 3))
+    assert record.state == RH
+    granted(record, table.claim(record), R, epoch=6, file_id=FileId(4, 4))
+    assert record.state == R
+    assert record.told == [R]
+
+
+def test_without_epochs_the_grant_of_the_newest_create_counts() -> None:
+    table = table_of(LeaseKind.V1)
+    record = Record(table)
+    older, newer = table.claim(record), table.claim(record)
+    granted(record, newer, RH, file_id=A)
+    granted(record, older, RWH, file_id=B)
+    assert record.state == RH
+    granted(record, table.claim(record), RWH, file_id=FileId(3, 3))
+    assert record.state == RWH
+
+
+@pytest.mark.parametrize("kind", [LeaseKind.V1, LeaseKind.V2])
+def test_a_break_that_overtakes_the_grant_limits_it(kind: LeaseKind) -> None:
+    table = table_of(kind)
+    record = Record(table)
+    claim = table.claim(record)
+    for state, epoch in ((RH, 7), (R, 8), (RWH, 6)):
+        table.take_break(LeaseBreakNotification(record.key, RWH, state, 0, epoch))
+    granted(record, claim, RWH, epoch=8)
+    assert record.state == R
+
+
+def test_a_grant_that_is_newer_than_the_break_that_overtook_it_is_not_limited() -> None:
+    table = table_of(LeaseKind.V2)
+    record = Record(table)
+    claim = table.claim(record)
+    table.take_break(LeaseBreakNotification(record.key, RWH, 0, 0, 7))
+    granted(record, claim, RWH, epoch=8)
+    assert record.state == RWH
+
+
+BREAKING: Final = int(LeaseFlags.BREAK_IN_PROGRESS)
+
+
+def test_while_a_break_is_under_way_a_grant_tells_what_was_before_it() -> None:
+    table = table_of(LeaseKind.V2)
+    record = Record(table)
+    granted(record, table.claim(record), RWH, epoch=1)
+    claim = table.claim(record)
+    table.take_break(LeaseBreakNotification(record.key, RWH, R, LeaseBreakFlags.ACK_REQUIRED, 2))
+    granted(record, claim, RWH, epoch=3, flags=BREAKING, file_id=B)
+    assert record.state == R
+    assert acknowledgement(record) == LeaseBreakAcknowledgement(record.key, R)
+
+
+def test_the_first_grant_says_that_a_break_is_under_way_which_was_heard_of() -> None:
+    table = table_of(LeaseKind.V2)
+    record = Record(table)
+    claim = table.claim(record)
+    table.take_break(LeaseBreakNotification(record.key, RWH, R, LeaseBreakFlags.ACK_REQUIRED, 2))
+    granted(record, claim, RWH, epoch=2, flags=BREAKING)
+    assert record.state == R
+    assert acknowledgement(record) == LeaseBreakAcknowledgement(record.key, R)
+
+
+def test_the_first_grant_says_that_a_break_is_under_way_which_got_lost() -> None:
+    """It was for a CREATE that was given up: the server waits, so all of it is given back."""
+    table = table_of(LeaseKind.V2)
+    record = Record(table)
+    granted(record, table.claim(record), RWH, epoch=2, flags=BREAKING)
+    assert record.state == 0
+    assert record.told == [0]
+    assert acknowledgement(record) == LeaseBreakAcknowledgement(record.key, 0)
+
+
 def test_the_owner_has_to_be_somebody() -> None:
     with pytest.raises(NotImplementedError):
         LeaseRecord(LeaseTable()).tell_owner()
