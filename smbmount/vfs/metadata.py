@@ -36,6 +36,9 @@ _STATFS_PATIENCE: Final = 0.5
 """Seconds for which the statfs that asks for fresh numbers waits for them; then, as all others at once, it
 answers with the last ones."""
 
+_MAX_BLOCK_SIZE: Final = (1 << 32) - 1
+"""The kernel keeps the rest of a larger one, which may be 0, and programs divide by it."""
+
 
 @dataclass(slots=True, frozen=True)
 class VolumeStatus:
@@ -206,7 +209,7 @@ class Metadata:
         if volume is None:
             raise self._volume_error or PosixError(errno.EIO)
         return VolumeStatus(
-            volume.bytes_per_unit,
+            min(max(volume.bytes_per_unit, 1), _MAX_BLOCK_SIZE),
             volume.total_units,
             volume.free_units,
             volume.caller_free_units,
