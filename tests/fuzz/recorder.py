@@ -250,6 +250,7 @@ def _hear_reply(keep: Keep, request: Request, header: Header, message: memoryvie
     match request:
         case CreateRequest():
             keep("client.stat", message)
+            keep("attributes", message)
             response = CreateResponse.decode_untrusted(message)
             contexts = create_contexts.encode_contexts(response.contexts)
             keep("wire.create_contexts.decode_response_contexts", contexts)

@@ -5,13 +5,28 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from engine.client.stat import stat_from_create
+from engine.wire.create import CreateResponse
 from smbmount.control import BadRequest, CopyRequest, StatusRequest, parse_request_untrusted
 from smbmount.credentials import parse_credentials
 from smbmount.ctl import CtlError, progress_text_untrusted, read_reply_untrusted, status_text_untrusted
 from smbmount.failures import CredentialsError, OptionError
 from smbmount.mounttable import parse_mountinfo
+from smbmount.operations import entry_from
 from smbmount.options import parse_options
 from smbmount.vfs import names, symlinks
+from smbmount.vfs.attributes import (
+    DIRECTORY,
+    FILE,
+    Attributes,
+    blocks_of,
+    may_be_symlink,
+    mode_of,
+    settable,
+    shown_ns,
+    size_of,
+)
+from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.errors import PosixError
 from tests.fuzz.target import Script, Target, covering
 
@@ -89,6 +104,30 @@ def _name_from_kernel(data: bytes) -> None:
         assert name_map.decode_untrusted(text) == data
 
 
+def _attributes(data: bytes) -> None:
+    """What the kernel gets holds, whatever the server's numbers are."""
+    stat = stat_from_create(CreateResponse.decode_untrusted(memoryview(data)), 1)
+    config = FileSystemConfig()
+    for kind in (FILE, DIRECTORY):
+        shown = Attributes(
+            1,
+            mode_of(kind, stat.attributes, config),
+            1,
+            config.uid,
+            config.gid,
+            size_of(kind, stat, None),
+            blocks_of(stat),
+            shown_ns(stat.access_ns),
+            shown_ns(stat.write_ns),
+            shown_ns(stat.change_ns),
+            1.0,
+            1.0,
+        )
+        assert entry_from(shown).st_size >= 0
+    settable(stat.attributes)
+    may_be_symlink(stat)
+
+
 def _mounts(data: bytes) -> None:
     list(parse_mountinfo(data))
 
@@ -101,6 +140,7 @@ SMBMOUNT_TARGETS: Final = (
     Target("control", _control, (BadRequest,), covering(parse_request_untrusted)),
     Target("ctl", _reply, (CtlError,), _CTL),
     Target("mounttable", _mounts, ()),
+    Target("attributes", _attributes),
     Target("vfs.symlinks", _symlink, (), covering(symlinks.decode_untrusted)),
     Target("vfs.contained", _contained, ()),
     Target("vfs.names", _name_from_server, (), covering(_MAPS[0].decode_untrusted)),
