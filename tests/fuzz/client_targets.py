@@ -43,11 +43,13 @@ _REFUSALS: Final = (RemoteProtocolError, AuthError, NtStatusError, TransportErro
 """What the way to a share may end with, whatever the server says."""
 
 _DIALECTS: Final = tuple(Dialect)
+_HASHES: Final = f"{1:032x}:{2:032x}"
+"""A password as the library takes it hashed already: DES written in Python would take most of the time."""
 _ACCOUNTS: Final = (
-    Credentials("somebody", "a password", "SOMEWHERE"),
+    Credentials("somebody", _HASHES, "SOMEWHERE"),
     Credentials("somebody", kind=AuthKind.GUEST),
     Credentials(kind=AuthKind.ANONYMOUS),
-    Credentials("somebody", "a password", "KEYED"),
+    Credentials("somebody", _HASHES, "KEYED"),
 )
 _UNC: Final = parse_unc("//server/share")
 
