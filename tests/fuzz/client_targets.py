@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Coroutine, Sequence
+import uuid
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 from unittest import mock
 
 import trio
@@ -15,14 +16,15 @@ from engine.client import requests
 from engine.client import session as session_module
 from engine.client.buffers import BufferPool
 from engine.client.config import AuthKind, ConnectConfig, Credentials, parse_unc
-from engine.client.connect import _set_up
 from engine.client.connection import Batch, Connection
+from engine.client.establish import Way
 from engine.client.extended_attributes import _by_name
-from engine.client.file import _decode_all
 from engine.client.folder import _entries
-from engine.client.session import _Ntlm
+from engine.client.keeping import decode_all
+from engine.client.session import _Ntlm, log_on_again
 from engine.client.stat import stat_from_create, stat_of_created
 from engine.client.transport import Transport
+from engine.client.tree import Tree
 from engine.crypto.kdf import derive_keys
 from engine.crypto.preauth import PreauthIntegrity
 from engine.crypto.signing import make_signer
@@ -37,8 +39,6 @@ from engine.wire.header import Header
 from engine.wire.primitives import FILE_ID_RELATED
 from tests.fuzz.target import Script, Target, covering
 
-_T = TypeVar("_T")
-
 _REFUSALS: Final = (RemoteProtocolError, AuthError, NtStatusError, TransportError)
 """What the way to a share may end with, whatever the server says."""
 
@@ -52,20 +52,10 @@ _ACCOUNTS: Final = (
     Credentials("somebody", _HASHES, "KEYED"),
 )
 _UNC: Final = parse_unc("//server/share")
+_GUID: Final = uuid.UUID(int=1)
 
 # Refusals are logged in detail for those who debug, which here would only cost time.
 logging.getLogger("spnego").setLevel(logging.ERROR)
-
-
-def run_at_once(steps: Coroutine[object, object, _T]) -> _T:
-    """Run what never really waits."""
-    try:
-        steps.send(None)
-    except StopIteration as finished:
-        return cast(_T, finished.value)
-    finally:
-        steps.close()
-    raise AssertionError("it waits for something")
 
 
 class _Keyed:
@@ -95,7 +85,12 @@ class _Scripted:
         self._signs = signs
         self.negotiated: Negotiated | None = None
         self.sessions: list[SessionState] = []
+        self.clock_ns = 0
         self._frames = list(frames)
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self._frames)
 
     def use(self, negotiated: Negotiated) -> None:
         self.negotiated = negotiated
@@ -150,12 +145,23 @@ def _way_to_the_share(data: bytes) -> None:
     scripted = _Scripted(frames_of(data[3:]), signs=keyed and bool(flags & 128))
     connection = cast(Connection, scripted)
     with mock.patch.object(session_module, "_Ntlm", _Keyed) if keyed else nullcontext():
-        session, tree = run_at_once(_set_up(connection, _UNC, account, config))
+        tree = trio.run(_log_on_twice, Way(_UNC, account, config, _GUID), connection)
+    session = tree.session
     assert session.guest or session.anonymous or session.keys is not None
     assert account.kind is not AuthKind.NTLM or scripted.sessions == [session.state]
     assert not config.seal or session.encrypt
     assert not (config.signing and session.keys) or session.state.signer is not None
-    assert tree.session is session
+
+
+async def _log_on_twice(way: Way, connection: Connection) -> Tree:
+    """Go to the share, and authenticate again if the server has more to say."""
+    tree = await way._set_up(connection, 0)
+    session = tree.session
+    before = session.state.session_id, session.keys, session.state.signer
+    if cast(_Scripted, connection).has_more and session.keys is not None:
+        await log_on_again(session, way.credentials)
+        assert before == (session.state.session_id, session.keys, session.state.signer)
+    return tree
 
 
 def _log_on_tokens(data: bytes) -> None:
@@ -251,7 +257,7 @@ CLIENT_TARGETS: Final = (
     Target("client.transport", _transport),
     Target("client.answers", _answers, covers=covering(*_ANSWERED)),
     Target("client.stat", _stats),
-    Target("client.stat_all", lambda data: _decode_all(memoryview(data))),
+    Target("client.stat_all", lambda data: decode_all(memoryview(data))),
     Target("client.listing", _listing),
     Target("client.extended_attributes", lambda data: _by_name(memoryview(data))),
     Target("client.unc", _unc, (ValueError,)),

@@ -16,7 +16,7 @@ import trio
 
 import engine
 from engine import Access, AuthKind, ConnectConfig, Credentials, Dialect, Disposition, Share, SmbError
-from engine.client import connect as connect_module
+from engine.client import establish
 from engine.wire import fscc, fscc_volume
 from engine.wire.constants import CompletionFilter, EaQueryFlags, InfoType
 from engine.wire.create import CloseRequest, CreateRequest
@@ -57,7 +57,7 @@ def main() -> int:
     """Record, make up what is missing, and write it all; returns the exit code."""
     recording = Recording()
     ListeningMachine.recording = recording
-    with mock.patch.object(connect_module, "Machine", ListeningMachine):
+    with mock.patch.object(establish, "Machine", ListeningMachine):
         for kind in (SambaServer, BackportsSambaServer):
             with kind(_SHARES, global_options=_GLOBAL) as server:
                 targets = r"other.example\share,third.example\share\folder"

@@ -11,6 +11,7 @@ from engine import ntstatus
 from engine.proto.events import Event
 from engine.proto.inflight import Request, SessionState
 from engine.proto.machine import Machine
+from engine.proto.statistics import Statistics
 from engine.wire import create_contexts, fscc, fscc_pipe, fscc_set, fscc_volume
 from engine.wire.constants import Command, InfoType
 from engine.wire.create import CreateRequest, CreateResponse
@@ -156,8 +157,10 @@ class ListeningMachine(Machine):
     account: ClassVar[int] = 0
     """Who connects, as the target `client.connect` counts them."""
 
-    def __init__(self, max_credits: int, allocate: Callable[[int], memoryview]) -> None:
-        super().__init__(max_credits, allocate)
+    def __init__(
+        self, max_credits: int, allocate: Callable[[int], memoryview], statistics: Statistics
+    ) -> None:
+        super().__init__(max_credits, allocate, statistics)
         self._stream = b""
         self._frames = 0
         self._tokens = b""

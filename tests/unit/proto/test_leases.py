@@ -513,6 +513,24 @@ def test_the_owner_has_to_be_somebody() -> None:
         LeaseRecord(LeaseTable()).tell_owner()
 
 
+@pytest.mark.parametrize(
+    ("epoch", "is_known"),
+    [(0x4001, False), (0x4000, True), (1, True), (0x3FFF, True), (0xC001, True), (0, False)],
+)
+def test_whether_the_server_knew_the_lease_before_shows_in_its_epoch(epoch: int, is_known: bool) -> None:
+    table = table_of(LeaseKind.V2)
+    record = Record(table)
+    assert not record.is_from_before
+    record.set_epoch_apart()
+    claim = table.claim(record)
+    (asked,) = claim.contexts
+    assert isinstance(asked, LeaseV2)
+    granted(record, claim, RWH, epoch=epoch)
+    assert record.is_from_before is is_known
+    table.closing(A)
+    assert not record.is_from_before
+
+
 # The end of a connection
 
 
@@ -534,7 +552,7 @@ def test_with_the_connection_all_is_lost(kind: LeaseKind, tell: bool) -> None:
     assert held.told == ([0] if tell else [])
     assert not asked.told
     assert not held.needs_acknowledgement
-    assert len(table) == 0
     assert not table.has_files
+    assert len(table) == 1, "the CREATE in flight is withdrawn by whoever sent it"
     table.withdraw(claim)
     assert len(table) == 0
