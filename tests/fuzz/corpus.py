@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Final
 FOLDER: Final = Path(__file__).parent / "corpus"
 
 
-def read(target: str) -> list[bytes]:
+@functools.cache
+def read(target: str) -> tuple[bytes, ...]:
     """The inputs recorded for a target; none for one that real traffic does not reach."""
     path = FOLDER / f"{target}.hex"
-    return [bytes.fromhex(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return tuple(bytes.fromhex(line) for line in path.read_text().splitlines()) if path.exists() else ()
 
 
 def write(target: str, inputs: Iterable[bytes]) -> None:

@@ -45,7 +45,7 @@ def run_atheris(name: str, folder: Path, *, seconds: int, runs: int, seed: int) 
 
     Inputs that reach something new stay in `folder`, one that is a finding in `folder/findings`.
     """
-    place = corpus.lay_out(name, corpus.read(name) or [b""], folder)
+    place = corpus.lay_out(name, corpus.read(name) or (b"",), folder)
     findings = folder / "findings"
     findings.mkdir(exist_ok=True)
     command = [
