@@ -42,6 +42,7 @@ Ask a running smbmount.
 _SILENCE_SECONDS: Final = 30.0
 """The daemon speaks twice a second while it copies; one that is silent for so long hangs."""
 _MAX_REPLY: Final = 1 << 20
+_MAX_SIZE: Final = (1 << 63) - 1
 _MAX_LINKS: Final = 40
 _SYNC_FILE_RANGE: Final = 7
 """WAIT_BEFORE, WRITE and WAIT_AFTER: sync_file_range(2)."""
@@ -80,9 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(sentence: str) -> None:
-    line = f"smbmountctl: {' '.join(sentence.split())}\n"
-    sys.stderr.write(line.encode("utf-8", "backslashreplace").decode())
+    sys.stderr.write(f"smbmountctl: {_printable(' '.join(sentence.split()))}\n")
     sys.stderr.flush()
+
+
+def _printable(text: str) -> str:
+    """The text with control characters and lone surrogates as escapes: a terminal may obey them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _run(argv: list[str]) -> int:
@@ -179,15 +184,30 @@ def converse(mount: MountEntry, request: Mapping[str, object]) -> Iterator[dict[
                 connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 while line := lines.readline(_MAX_REPLY):
-                    reply = json.loads(line)
+                    reply = read_reply_untrusted(line)
                     yield reply
                     if "ok" in reply:
                         return
         except TimeoutError:
             raise CtlError(f"{_name(mount)} does not answer: it may hang", ExitCode.SYSTEM) from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise CtlError(f"{_name(mount)} broke off: {error}", ExitCode.SYSTEM) from None
     raise CtlError(f"{_name(mount)} ended before it had answered", ExitCode.SYSTEM)
+
+
+def read_reply_untrusted(line: bytes) -> dict[str, Any]:
+    """Read a line of a daemon, which root may ask though it is another user's; raises `CtlError`."""
+    try:
+        reply = json.loads(line)
+    except (ValueError, RecursionError):
+        reply = None
+    if not isinstance(reply, dict):
+        raise _nonsense()
+    return reply
+
+
+def _nonsense() -> CtlError:
+    return CtlError("the daemon's answer makes no sense: is it of another version?", ExitCode.SYSTEM)
 
 
 @contextmanager
@@ -245,8 +265,8 @@ def copy(source: str, target: str, *, no_clobber: bool, keep_time: bool) -> None
     reply: dict[str, Any] = {}
     try:
         for reply in converse(of_source.mount, request):
-            if shows and reply.get("total"):
-                sys.stderr.write(f"\r{progress_line(reply['done'], reply['total'])}\x1b[K")
+            if shows and (line := progress_text_untrusted(reply)):
+                sys.stderr.write(f"\r{line}\x1b[K")
                 sys.stderr.flush()
     finally:
         if shows:
@@ -277,6 +297,14 @@ def _write_pages_out(path: str, tried: str) -> None:
         os.close(descriptor)
 
 
+def progress_text_untrusted(reply: Mapping[str, Any]) -> str:
+    """How far a copy is by what a daemon says, for a person; "" where it says nothing of it."""
+    done, total = reply.get("done"), reply.get("total")
+    if isinstance(done, int) and isinstance(total, int) and 0 <= done <= total <= _MAX_SIZE and total:
+        return progress_line(done, total)
+    return ""
+
+
 def progress_line(done: int, total: int) -> str:
     """How far a copy is, for a person."""
     return f"{100 * done // total:3d} %  {size_text(done)} of {size_text(total)}"
@@ -294,21 +322,29 @@ def size_text(size: int) -> str:
 def _check(reply: Mapping[str, Any], tried: str) -> None:
     if not reply.get("ok"):
         code = ExitCode.USAGE if reply.get("kind") == "refused" else ExitCode.SYSTEM
-        raise CtlError(f"{tried}: {reply.get('error', 'no reason was given')}", code)
+        reason = reply.get("error")
+        raise CtlError(f"{tried}: {reason if isinstance(reason, str) else 'no reason was given'}", code)
 
 
 def show_status(path: str, *, as_json: bool) -> None:
     """Print what the daemon of the mount at `path` says of itself; raises `CtlError`."""
     mount = locate(path, read_mounts()).mount
-    *_, reply = converse(mount, {"command": "status"})
+    (reply,) = deque(converse(mount, {"command": "status"}), maxlen=1)
     _check(reply, f"cannot ask {_name(mount)}")
     del reply["ok"]
-    text = json.dumps(reply, indent=2) + "\n" if as_json else status_text(reply)
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
+    sys.stdout.write(status_text_untrusted(reply, as_json=as_json))
 
 
-def status_text(status: Mapping[str, Any]) -> str:
-    """The reply to `status` for a person."""
+def status_text_untrusted(status: Mapping[str, Any], *, as_json: bool) -> str:
+    """The reply to `status` for a person, or for a program; raises `CtlError` if it is none."""
+    try:
+        lines = json.dumps(status, indent=2).splitlines() if as_json else _status_lines(status)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
+        raise _nonsense() from None
+    return "".join(f"{_printable(line)}\n" for line in lines)
+
+
+def _status_lines(status: Mapping[str, Any]) -> list[str]:
     connection, counts, statistics = status["connection"], status["file_system"], status["statistics"]
     trips = sorted(statistics["trips"].items(), key=lambda item: -item[1])
     rows = [
@@ -329,7 +365,7 @@ def status_text(status: Mapping[str, Any]) -> str:
         *((f"  {count}", commands) for commands, count in trips),
     ]
     lines = [f"{status['source']} on {status['mountpoint']}, process {status['pid']}"]
-    return "\n".join(lines + [f"  {name:13} {value}" for name, value in rows]) + "\n"
+    return lines + [f"  {name:13} {value}" for name, value in rows]
 
 
 if __name__ == "__main__":

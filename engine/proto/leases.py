@@ -402,7 +402,7 @@ class LeaseTable:
         """The server breaks a lease or an oplock; what is unknown is ignored ([MS-SMB2] 3.2.5.19)."""
         if isinstance(notification, LeaseBreakNotification):
             lease = self._by_key.get(notification.lease_key)
-            if lease is not None:
+            if lease is not None and self.kind is not LeaseKind.OPLOCK:
                 lease.take_break(notification)
             else:
                 log.debug("a break of a lease that is not in use: %s", notification)

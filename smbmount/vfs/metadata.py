@@ -8,6 +8,7 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from engine import Access, FileAttributes, SmbError, VolumeSize
 from smbmount.vfs.attributes import (
@@ -29,6 +30,9 @@ from smbmount.vfs.patience import Question
 from smbmount.vfs.remote import RemoteFile
 
 log = logging.getLogger(__name__)
+
+_MAX_BLOCK_SIZE: Final = (1 << 32) - 1
+"""The kernel keeps the rest of a larger one, which may be 0, and programs divide by it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -199,7 +203,7 @@ class Metadata:
         if volume is None:
             raise PosixError(errno.EIO)
         return VolumeStatus(
-            volume.bytes_per_unit,
+            min(max(volume.bytes_per_unit, 1), _MAX_BLOCK_SIZE),
             volume.total_units,
             volume.free_units,
             volume.caller_free_units,

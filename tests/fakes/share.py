@@ -351,6 +351,7 @@ class FakeShare:
         self.folder_grant = _FOLDER_LEASE
         """What is granted to whoever opens a folder under a lease."""
         self.free_units = 1000
+        self.bytes_per_unit = 4096
         self.awaited = 0
         self.arrived = 0
         self.leaves_details_out = True
@@ -762,7 +763,7 @@ class FakeShare:
     async def volume_size(self) -> VolumeSize:
         """The volume's room."""
         await self.enter("volume_size")
-        return VolumeSize(2000, self.free_units + 10, self.free_units, 4096)
+        return VolumeSize(2000, self.free_units + 10, self.free_units, self.bytes_per_unit)
 
     async def list_eas(self, path: str) -> dict[str, bytes]:
         """All extended attributes."""

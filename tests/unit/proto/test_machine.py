@@ -514,3 +514,16 @@ def test_a_finished_compound_keeps_no_buffer_alive() -> None:
         buffer.append(0)  # BufferError as long as a reply has a view of it.
     finally:
         gc.enable()
+
+
+def test_the_data_that_may_come_is_what_requests_in_flight_paid_for() -> None:
+    made = machine()
+    assert made.awaited == 0
+    listing = QueryDirectoryRequest(
+        file_information_class=37, file_id=FILE_ID, output_buffer_length=2 * 65536
+    )
+    (slot,) = made.start([read(65537)]).slots
+    made.start([listing, EchoRequest()])
+    assert made.awaited == 4 * 65536
+    feed(made, reply(slot, ReadResponse(b"short").encode()))
+    assert made.awaited == 2 * 65536

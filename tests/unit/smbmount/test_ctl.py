@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from smbmount.ctl import CtlError, Location, locate, main, progress_line, size_text
+from smbmount import controlpath
+from smbmount.ctl import (
+    CtlError,
+    Location,
+    locate,
+    main,
+    progress_line,
+    progress_text_untrusted,
+    read_reply_untrusted,
+    size_text,
+    status_text_untrusted,
+)
 from smbmount.mounttable import MountEntry
 
 SMB = "fuse.smbmount"
+DEVICE = "0:77"
+NESTED = b"[" * 100_000
 
 
 def mount_at(path: str | Path, device: str = "0:50", kind: str = SMB, root: str = "/") -> MountEntry:
@@ -106,3 +123,110 @@ def test_somebody_elses_mount(
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     assert main(["status", str(tmp_path)]) == 1
     assert "was mounted by user 12345: ask as that user, or as root" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"5", b"[]", b"nonsense", b"\xff", b'"ok"', NESTED, b'{"ok":' + NESTED]
+)
+def test_a_reply_that_is_none(line: bytes) -> None:
+    with pytest.raises(CtlError, match="makes no sense"):
+        read_reply_untrusted(line)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        {"done": 1},
+        {"total": 2},
+        {"done": 3, "total": 2},
+        {"done": 0, "total": 0},
+        {"done": -1, "total": 2},
+        {"done": "1", "total": "2"},
+        {"done": 1, "total": 10**400},
+        {"done": None, "total": [1]},
+    ],
+)
+def test_progress_that_is_none(reply: dict[str, object]) -> None:
+    assert progress_text_untrusted(reply) == ""
+    assert progress_text_untrusted({"done": 1, "total": 2}) == " 50 %  1 bytes of 2 bytes"
+
+
+class Daemon:
+    """Somebody's, who may say to root what he likes: it listens for one client and answers with `lines`."""
+
+    def __init__(self, folder: Path, lines: bytes) -> None:
+        self._lines = lines
+        self._listener = socket.socket(socket.AF_UNIX)
+        (folder / "smbmount").mkdir(mode=0o700)
+        self._listener.bind(str(folder / "smbmount" / controlpath.socket_name(DEVICE)))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._answer, daemon=True)
+
+    def _answer(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, suppress(BrokenPipeError, ConnectionResetError):
+            connection.recv(65536)
+            connection.sendall(self._lines)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread.join(10)
+        self._listener.close()
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a daemon's socket is looked for; its mount is at `tmp_path`."""
+    monkeypatch.setattr(controlpath, "folders", lambda owner, environ, *, own: [f"{tmp_path}/smbmount"])
+    monkeypatch.setattr("smbmount.ctl.read_mounts", lambda: [mount_at(tmp_path, DEVICE)])
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"nonsense\n",
+        b"7\n",
+        b'{"ok": true}\n',
+        b'{"ok": true, "connection": 5}\n',
+        b'{"done": "x", "total": "y"}\n{"ok": true, "statistics": {"trips": []}}\n',
+        NESTED + b"\n",
+    ],
+)
+def test_a_daemon_that_makes_no_sense(
+    lines: bytes, runtime: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Daemon(runtime, lines):
+        assert main(["status", str(runtime)]) == 2
+    assert capsys.readouterr().err == (
+        "smbmountctl: the daemon's answer makes no sense: is it of another version?\n"
+    )
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_terminal_gets_nothing_that_it_would_obey(
+    flags: list[str], runtime: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Daemon(runtime, b'{"ok": false, "error": "no \\u001b]0;title\\u0007 \\udcff"}\n'):
+        assert main(["status", *flags, str(runtime)]) == 2
+    assert capsys.readouterr().err.endswith(": no \\x1b]0;title\\x07 \\udcff\n")
+
+
+def test_a_status_is_shown_without_control_characters() -> None:
+    numbers = dict.fromkeys(("bytes_sent", "bytes_received", "in_flight", "most_in_flight", "credits"), 1)
+    status = {
+        "source": "//s/d\x1b[2J",
+        "mountpoint": "/mnt",
+        "pid": 7,
+        "connection": {"lost": True, "summary": "a\nb", "address": "x", "max_read": 1, "max_write": 1},
+        "file_system": {"dirty_bytes": 0, "open_files": 1, "inodes": 2},
+        "statistics": {"trips": {"ECHO": 3}, "round_trips": 9, **numbers},
+    }
+    text = status_text_untrusted(status, as_json=False)
+    assert "//s/d\\x1b[2J on /mnt, process 7\n" in text
+    assert "LOST: a\\nb\n" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    assert json.loads(status_text_untrusted(status, as_json=True)) == status

@@ -223,6 +223,16 @@ async def test_statfs_answers_while_the_server_is_silent() -> None:
             assert share.count() == 2
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"), [(0, 1), (1, 1), (1 << 32, (1 << 32) - 1), ((1 << 64) - 1, (1 << 32) - 1)]
+)
+@virtual_time
+async def test_no_program_divides_by_a_block_size_of_zero(told: int, shown: int) -> None:
+    async with mounted() as (share, fs):
+        share.bytes_per_unit = told
+        assert (await fs.metadata.statfs()).block_size == shown
+
+
 @virtual_time
 async def test_statfs_that_never_had_an_answer_fails() -> None:
     async with mounted() as (share, fs):

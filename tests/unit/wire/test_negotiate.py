@@ -125,6 +125,10 @@ def test_contexts_need_the_dialect_that_has_them() -> None:
     )
     with pytest.raises(LocalProtocolError):
         request.encode()
+    response = NegotiateResponse.decode_untrusted(message_from_hex(RESPONSE))
+    response.dialect_revision = 0x0302
+    with pytest.raises(LocalProtocolError):
+        response.encode()
 
 
 @pytest.mark.parametrize(
