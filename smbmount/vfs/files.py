@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 
 from engine import Access, CreateOptions, Disposition, SmbError
-from smbmount.vfs.attributes import DIRECTORY, FILE, Attributes, attributes_for_new
+from smbmount.vfs.attributes import DIRECTORY, FILE, Attributes, attributes_for_new, storable_ns
 from smbmount.vfs.core import Answer, Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
@@ -253,12 +254,27 @@ class Files:
         inode = handle.inode
         handle.wrote = True
         inode.stat.size = max(inode.stat.size, end)
-        inode.stale = True
+        self._changed_content(inode)
         self._core.inodes.touch(inode)
         inode.drop_readahead()
         if handle.readahead is None:
             # It goes around the kernel's pages, which may now be older than the file.
             inode.pages_term = 0
+
+    def _changed_content(self, inode: Inode) -> None:
+        inode.stale = True
+        if inode.dated:
+            inode.written_ns = time.time_ns()
+
+    async def _date(self, handle: FileHandle) -> None:
+        """Tell the server when a file was written, if it does not date writes any more."""
+        inode, written_ns = handle.inode, handle.inode.written_ns
+        if written_ns is None or not handle.writable:
+            return
+        inode.written_ns = None
+        await handle.file.set_basic(write_ns=storable_ns(written_ns))
+        self._core.inodes.touch(inode)
+        inode.expire()
 
     async def truncate(self, inode: Inode, size: int, number: int | None) -> None:
         """Set a file's size, through the open file `number` or another that may write, else by its name, in
@@ -284,13 +300,14 @@ class Files:
             inode.drop_readahead()
         inode.stat.size = inode.clean_size = size
         inode.stat.allocation_size = min(inode.stat.allocation_size, size)
-        inode.stale = True
+        self._changed_content(inode)
 
     async def flush(self, number: int) -> None:
         """Called at each close(2): write what is unwritten, and report this open file's error."""
         handle = self._core.files[number]
         if handle.wrote:
             await self._drain(handle.inode)
+            await self._date(handle)
         handle.raise_error()
 
     async def fsync(self, number: int) -> None:
@@ -363,10 +380,12 @@ class Files:
         try:
             if handle.wrote:
                 await self._drain(inode)
+                await self._date(handle)
             if handle.readahead is not None:
                 await handle.readahead.close()
         finally:
             inode.handles.remove(handle)
+            inode.dated = inode.dated and bool(inode.handles)
             self._core.inodes.discard_if_unused(inode)
         handle.raise_error()
 

@@ -124,7 +124,8 @@ class Metadata:
         await inode.wait_for_closes()
         change = _BasicChange(access_ns, write_ns, attributes)
         await self._write_out(inode, change)
-        handles = [handle for handle in inode.handles if handle.wrote]
+        # Who made a file may be allowed only to read it.
+        handles = [handle for handle in inode.handles if handle.wrote and handle.writable]
         handles = handles or [handle for handle in inode.handles if handle.writable][:1]
         try:
             change.raise_error()
@@ -144,6 +145,7 @@ class Metadata:
         if write_ns is not None:
             stat.write_ns = write_ns
             inode.stale = inode.stale and inode.is_dirty
+            inode.dated, inode.written_ns = bool(inode.handles), None
         if attributes is not None:
             stat.attributes = attributes
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from engine import FileAttributes, FileStat, TransportError, ntstatus
 from smbmount.vfs.attributes import AttributeChanges, blocks_of, shown_ns, size_of, storable_ns
 from smbmount.vfs.config import FileSystemConfig
+from tests.fakes.share import FakeShare
 from tests.unit.vfs.support import (
     ROOT,
     create,
@@ -331,3 +332,38 @@ async def test_a_mistake_while_asking_for_the_room_is_an_error_and_the_mount_liv
         with refused(errno.EIO):
             await fs.metadata.statfs()
         assert (await fs.metadata.statfs()).blocks == 2000
+
+
+@virtual_time
+async def test_a_file_made_by_one_who_only_reads_it_can_be_changed() -> None:
+    async with mounted() as (share, fs):
+        reader, number = await create(fs, "lock", os.O_RDONLY)
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=1_000_000_000_000), reader)
+        writer = await open_file(fs, "lock", os.O_WRONLY)
+        await fs.metadata.setattr(number, AttributeChanges(mode=0o444), writer)
+        node = share.find("lock")
+        assert (node.written, bool(node.attributes & READONLY)) == (1_000_000_000_000, True)
+
+
+@virtual_time
+async def test_what_is_written_after_the_times_were_set_is_dated_at_the_close() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        handle, number = await create(fs, "a")
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=1_000_000_000_000), handle)
+        await fs.files.write(handle, 0, b"data")
+        await fs.files.flush(handle)
+        assert share.find("a").written > 1_000_000_000_000_000_000
+        await fs.files.release(handle)
+        assert (await fs.metadata.getattr(number)).write_ns == share.find("a").written
+
+
+@virtual_time
+async def test_times_that_are_set_last_stay() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        handle, number = await create(fs, "a")
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=1_000_000_000_000), handle)
+        await fs.files.write(handle, 0, b"data")
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=2_000_000_000_000), handle)
+        await fs.files.flush(handle)
+        await fs.files.release(handle)
+        assert (await fs.metadata.getattr(number)).write_ns == share.find("a").written == 2_000_000_000_000
