@@ -75,7 +75,9 @@ class Files:
         known = inode.knowledge
         await self._tell_kernel(inode, number, file)
         opened = self._opened(inode, file, flags, content if inode.knowledge == known else None)
-        core.files[opened.number].wrote = truncate
+        if truncate:
+            core.files[opened.number].wrote = True
+            self._truncated(inode, file)
         return opened
 
     @uses_path
@@ -105,9 +107,10 @@ class Files:
                 details=False,
             )
             stat = file.stat
+            truncate = file.existed and bool(flags & os.O_TRUNC)
             if file.existed:
                 await self.opening.check_kind(file, core.inodes.child_path(parent, smb_name))
-            if file.existed and flags & os.O_TRUNC:
+            if truncate:
                 stat = await truncate_opened(file)
                 asked = core.inodes.tick
             if file.existed:
@@ -124,8 +127,10 @@ class Files:
             made.lease = lease
             made.vouch(made.vouching, asked_at)
         opened = self._opened(made, file, flags)
-        if not file.existed:
+        if truncate or not file.existed:
             core.files[opened.number].wrote = True
+        if truncate:
+            self._truncated(made, file)
         return opened, core.reply_entry(dentry)
 
     async def _tell_kernel(self, inode: Inode, number: int, file: RemoteFile) -> None:
@@ -261,10 +266,15 @@ class Files:
             # It goes around the kernel's pages, which may now be older than the file.
             inode.pages_term = 0
 
-    def _changed_content(self, inode: Inode) -> None:
+    def _changed_content(self, inode: Inode, *, same_size: bool = False) -> None:
+        """We have changed it. Servers take truncating to the size that a file has for no change."""
         inode.stale = True
-        if inode.dated:
-            inode.written_ns = time.time_ns()
+        inode.written_ns = time.time_ns() if inode.dated or same_size else None
+
+    def _truncated(self, inode: Inode, file: RemoteFile) -> None:
+        """A file was truncated by its open."""
+        if inode.dated or file.stat.size == 0:
+            self._changed_content(inode, same_size=True)
 
     async def _date(self, handle: FileHandle) -> None:
         """Tell the server when a file was written, if it does not date writes any more."""
@@ -284,14 +294,17 @@ class Files:
         handle = core.files[number] if number is not None else None
         if handle is None or not handle.writable:
             handle = next((other for other in inode.handles if other.writable), None)
+        same_size = handle is not None and inode.stat.size == size
         try:
             if handle is not None:
                 handle.wrote = True
                 await handle.file.truncate(size)
             else:
                 # The file that has the name now would lose its content if it were another.
-                async with self.opening.checked(inode, Access.WRITE_DATA) as file:
+                async with self.opening.checked(inode, Access.WRITE_DATA | Access.WRITE_ATTRIBUTES) as file:
                     await file.truncate(size)
+                    if file.stat.size == size:
+                        await file.set_basic(write_ns=storable_ns(time.time_ns()))
         except BaseException:
             inode.expire()
             raise
@@ -300,7 +313,7 @@ class Files:
             inode.drop_readahead()
         inode.stat.size = inode.clean_size = size
         inode.stat.allocation_size = min(inode.stat.allocation_size, size)
-        self._changed_content(inode)
+        self._changed_content(inode, same_size=same_size)
 
     async def flush(self, number: int) -> None:
         """Called at each close(2): write what is unwritten, and report this open file's error."""

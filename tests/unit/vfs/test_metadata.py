@@ -367,3 +367,31 @@ async def test_times_that_are_set_last_stay() -> None:
         await fs.files.flush(handle)
         await fs.files.release(handle)
         assert (await fs.metadata.getattr(number)).write_ns == share.find("a").written == 2_000_000_000_000
+
+
+OLD = 1_000_000_000_000
+
+
+@virtual_time
+async def test_an_empty_file_that_is_truncated_is_dated() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        share.put("stamp").written = OLD
+        handle = await open_file(fs, "stamp", os.O_WRONLY | os.O_TRUNC)
+        await fs.files.flush(handle)
+        assert share.find("stamp").written > OLD
+        await fs.files.release(handle)
+
+
+@virtual_time
+async def test_a_file_set_to_the_size_that_it_has_is_dated() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("f", b"data")
+        node.written = OLD
+        number = (await lookup(fs, "f")).number
+        await fs.metadata.setattr(number, AttributeChanges(size=4), None)
+        assert node.written > OLD
+        node.written = OLD
+        handle = await open_file(fs, "f")
+        await fs.metadata.setattr(number, AttributeChanges(size=4), handle)
+        await fs.files.flush(handle)
+        assert node.written > OLD
