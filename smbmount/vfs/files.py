@@ -303,7 +303,7 @@ class Files:
                 # The file that has the name now would lose its content if it were another.
                 async with self.opening.checked(inode, Access.WRITE_DATA | Access.WRITE_ATTRIBUTES) as file:
                     await file.truncate(size)
-                    if file.stat.size == size:
+                    if inode.dated or file.stat.size == size:
                         await file.set_basic(write_ns=storable_ns(time.time_ns()))
         except BaseException:
             inode.expire()
@@ -314,6 +314,8 @@ class Files:
         inode.stat.size = inode.clean_size = size
         inode.stat.allocation_size = min(inode.stat.allocation_size, size)
         self._changed_content(inode, same_size=same_size)
+        if handle is None:
+            inode.written_ns = None
 
     async def flush(self, number: int) -> None:
         """Called at each close(2): write what is unwritten, and report this open file's error."""

@@ -395,3 +395,18 @@ async def test_a_file_set_to_the_size_that_it_has_is_dated() -> None:
         await fs.metadata.setattr(number, AttributeChanges(size=4), handle)
         await fs.files.flush(handle)
         assert node.written > OLD
+
+
+@virtual_time
+async def test_a_file_truncated_after_its_times_were_set_is_dated_while_it_is_read() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        share.put("f", b"data")
+        await open_file(fs, "f", os.O_RDONLY)
+        number = (await lookup(fs, "f")).number
+        writer = await open_file(fs, "f", os.O_WRONLY)
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=OLD), writer)
+        await fs.files.flush(writer)
+        await fs.files.release(writer)
+        assert (await fs.metadata.getattr(number)).write_ns == OLD
+        await fs.metadata.setattr(number, AttributeChanges(size=2), None)
+        assert share.find("f").written > OLD
