@@ -1,0 +1,180 @@
+"""Plays operations in fresh mounts of a real server, beside a local folder: one verdict for each play."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from smbmount.vfs import symlinks
+from smbmount.vfs.names import NameMap
+from tests.model.differences import trees_differ
+from tests.model.operations import Operation
+from tests.model.world import World
+from tests.support.mounting import CHECKOUT, Mount, MountError
+from tests.support.samba import SambaServer
+
+PLAY_DEADLINE: Final = 240.0
+"""Seconds; a play of 500 operations takes 2 to 10."""
+_SERVER_DEADLINE: Final = 30.0
+
+VARIANTS: Final[tuple[tuple[str, ...], ...]] = (
+    (),
+    ("actimeo=0",),
+    ("closetimeo=0",),
+    ("cache=none",),
+    ("cache=loose",),
+    ("vers=2.1",),
+    ("vers=2.0",),
+    ("vers=3.0",),
+    ("prefetch=off",),
+    ("seal",),
+    ("rsize=8192", "wsize=8192"),
+    ("noserverino",),
+    ("max_credits=4",),
+)
+"""Options of mounts; each seed takes one of them."""
+
+SHARED_VARIANTS: Final[tuple[tuple[str, ...], ...]] = tuple(
+    ("actimeo=0", *more)
+    for more in (
+        (),
+        ("closetimeo=0",),
+        ("vers=2.1", "closetimeo=0"),
+        ("vers=2.0", "closetimeo=0"),
+        ("vers=3.0",),
+    )
+)
+"""With a second client: names are believed for no time, so that what the other does is seen at once."""
+
+
+class Bench:
+    """Where plays happen: in new folders of the server's share, and of `scratch`."""
+
+    def __init__(self, server: SambaServer, scratch: Path, *, clients: int = 1) -> None:
+        self.server = server
+        self.clients = clients
+        self._scratch = scratch
+        self._count = 0
+        account = pwd.getpwnam(server.user)
+        self._uid, self._gid = account.pw_uid, account.pw_gid
+
+    def play(self, operations: Sequence[Operation], options: Sequence[str]) -> str | None:
+        """Play them in new mounts with these options; what went wrong, or None.
+
+        Looked at: every outcome, both trees, the server's own folder, the daemon's log and its end.
+        """
+        self._count += 1
+        name = f"play{self._count}"
+        on_server, local = self.server.share_path() / name, self._scratch / name
+        for folder in (on_server, local):
+            folder.mkdir()
+            folder.chmod(0o755)
+            self.server.adopt(folder)
+        try:
+            return self._play(operations, options, name, local) or self._compare(on_server, local)
+        except MountError as exc:
+            return str(exc)
+        finally:
+            self._wait_for_the_server()
+            shutil.rmtree(on_server)
+            shutil.rmtree(local)
+
+    def _wait_for_the_server(self) -> None:
+        """Return once the server has closed what the mounts had open, which it does when they are gone."""
+        deadline = time.monotonic() + _SERVER_DEADLINE
+        while self.server.connection_pids():
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"the server serves connections of mounts that ended:\n{self.server.smbstatus()}"
+                )
+            time.sleep(0.01)
+
+    def _play(
+        self, operations: Sequence[Operation], options: Sequence[str], name: str, local: Path
+    ) -> str | None:
+        with ExitStack() as stack:
+            mounts = [stack.enter_context(self._mount(options)) for _ in range(self.clients)]
+            task = {
+                "mounts": [str(mount.path / name) for mount in mounts],
+                "local": str(local),
+                "uid": self._uid,
+                "gid": self._gid,
+                "options": list(options),
+                "operations": [operation.as_json() for operation in operations],
+            }
+            difference = _run_player(task)
+            if difference is not None:
+                # Raised, so that the mounts end without being judged too.
+                raise MountError(difference)
+        return None
+
+    def _mount(self, options: Sequence[str]) -> Mount:
+        mountpoint = Path(tempfile.mkdtemp(prefix="mnt-", dir=self._scratch))
+        owner = [f"uid={self._uid}", f"gid={self._gid}", "file_mode=0644"]
+        others = ["allow_other"] if os.geteuid() == 0 else []
+        return Mount(self.server, mountpoint, options=[*owner, *others, *options])
+
+    def _compare(self, on_server: Path, local: Path) -> str | None:
+        self._wait_for_the_server()
+        there = World([local]).tree()
+        return trees_differ(_server_tree(on_server), there, "on the server, after the end")
+
+
+def options_of(seed: int, clients: int) -> tuple[str, ...]:
+    """The options of the mounts for a seed."""
+    variants = VARIANTS if clients == 1 else SHARED_VARIANTS
+    return variants[seed % len(variants)]
+
+
+def _run_player(task: dict[str, Any]) -> str | None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.model.player"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=CHECKOUT,
+    ) as player:
+        try:
+            told, complaints = player.communicate(json.dumps(task), timeout=PLAY_DEADLINE)
+        except subprocess.TimeoutExpired:
+            player.send_signal(signal.SIGKILL)
+            told, complaints = player.communicate()
+            return f"operation {_last(told)} did not end within {PLAY_DEADLINE:.0f} s"
+    if player.returncode != 0 or not told:
+        return f"the player ended at operation {_last(told)} with code {player.returncode}: {complaints}"
+    difference: str | None = json.loads(_last(told).removeprefix("= "))
+    return difference
+
+
+def _last(told: str) -> str:
+    return told.rstrip().rpartition("\n")[2]
+
+
+def _server_tree(root: Path) -> dict[str, tuple[Any, ...]]:
+    """A folder of the server as the mount has to show it."""
+    names = NameMap(map_reserved=True)
+    world = World([root])
+    found: dict[str, tuple[Any, ...]] = {}
+    for path, (kind, *described) in world.tree().items():
+        parts = [names.decode_untrusted(part) for part in path.split("/")[1:]]
+        shown = "/".join([".", *(os.fsdecode(part) if part is not None else "?" for part in parts)])
+        if kind == "file" and (target := symlinks.decode_untrusted(described[0])) is not None:
+            found[shown] = ("link", os.fsdecode(target))
+        else:
+            held, _, write_ns, eas = described
+            eas = tuple(pair for pair in eas if pair[0] != "user.DOSATTRIB")
+            found[shown] = (kind, held, None, write_ns, eas)
+    os.close(world.roots[0])
+    return found
