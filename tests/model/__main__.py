@@ -60,6 +60,8 @@ def run(bench: Bench, seed: int, given: argparse.Namespace) -> bool:
         return True
     print(f"{told}: DIFFERENT: {failure}", flush=True)
     if given.shrink:
+        failed_at = re.match(r"operation ([0-9]+),", failure)
+        numbers = numbers[: int(failed_at[1]) + 1] if failed_at else numbers
         kept = shrunk(numbers, lambda chosen: _kind(play(chosen)) == _kind(failure))
         print(f"shrunk to --seed {seed} --only {','.join(map(str, kept))}")
         print(script([everything[number] for number in kept], kept))
