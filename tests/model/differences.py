@@ -119,6 +119,14 @@ def _is_read_only(situation: Situation, operation: Operation) -> bool:
     return slot.flags & os.O_ACCMODE == os.O_RDONLY and not os.fstat(slot.fd).st_mode & 0o222
 
 
+def _has_no_name_and_no_writer(situation: Situation, operation: Operation) -> bool:
+    number = operation.arguments[0]
+    file = situation.local.identity(number)
+    writers = [slot for slot in situation.local.slots.values() if slot.flags & os.O_ACCMODE != os.O_RDONLY]
+    nameless = os.fstat(situation.local.slots[number].fd).st_nlink == 0
+    return nameless and all(situation.local.identity_of(slot) != file for slot in writers)
+
+
 def _is_uncached(situation: Situation, operation: Operation) -> bool:
     return "cache=none" in situation.options
 
@@ -140,6 +148,9 @@ RULES: Final = (
     Rule(("fsync", "fdatasync"), "EACCES",
          "servers write to disk only for who may write; a read-only file cannot be opened for that",
          _is_read_only),
+    Rule(("fchmod", "futimens"), "ESTALE",
+         "a file without a name cannot be opened once more, to be changed through that",
+         _has_no_name_and_no_writer),
     Rule(("mmap_write",), "ENODEV", "with cache=none there are no pages to share", _is_uncached),
 )  # fmt: skip
 

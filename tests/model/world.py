@@ -166,7 +166,10 @@ class World:
 
     def _mapped(self, slot: int, page: int, length: int, flags: int, protection: int) -> mmap.mmap:
         fd, offset = self.slots[slot].fd, page * mmap.PAGESIZE
-        length = min(length, os.fstat(fd).st_size - offset)
+        info = os.fstat(fd)
+        if stat.S_ISDIR(info.st_mode):
+            raise OSError(errno.ENODEV, "a folder")
+        length = min(length, info.st_size - offset)
         if length <= 0:
             raise OSError(errno.ENXIO, "nothing to map there")
         return mmap.mmap(fd, length, flags=flags, prot=protection, offset=offset)
@@ -281,7 +284,11 @@ class World:
 
     def identity(self, slot: int) -> tuple[int, int]:
         """Which file a slot is open on."""
-        info = os.fstat(self.slots[slot].fd)
+        return self.identity_of(self.slots[slot])
+
+    def identity_of(self, slot: Slot) -> tuple[int, int]:
+        """The same, of the slot itself."""
+        info = os.fstat(slot.fd)
         return info.st_dev, info.st_ino
 
     def tree(self, client: int = 0) -> dict[str, tuple[Any, ...]]:
