@@ -27,6 +27,7 @@ from tests.support.samba import SambaServer
 PLAY_DEADLINE: Final = 240.0
 """Seconds; a play of 500 operations takes 2 to 10."""
 _SERVER_DEADLINE: Final = 30.0
+_ROOT: Final = "root"
 
 VARIANTS: Final[tuple[tuple[str, ...], ...]] = (
     (),
@@ -78,8 +79,10 @@ class Bench:
         name = f"play{self._count}"
         on_server, local = self.server.share_path() / name, self._scratch / name
         for folder in (on_server, local):
-            folder.mkdir()
-            folder.chmod(0o755)
+            # Symbolic links may lead one level up.
+            (folder / _ROOT).mkdir(parents=True)
+            for level in (folder, folder / _ROOT):
+                level.chmod(0o755)
             self.server.adopt(folder)
         try:
             return self._play(operations, options, name, local) or self._compare(on_server, local)
@@ -106,8 +109,8 @@ class Bench:
         with ExitStack() as stack:
             mounts = [stack.enter_context(self._mount(options)) for _ in range(self.clients)]
             task = {
-                "mounts": [str(mount.path / name) for mount in mounts],
-                "local": str(local),
+                "mounts": [str(mount.path / name / _ROOT) for mount in mounts],
+                "local": str(local / _ROOT),
                 "uid": self._uid,
                 "gid": self._gid,
                 "options": list(options),
@@ -127,8 +130,8 @@ class Bench:
 
     def _compare(self, on_server: Path, local: Path) -> str | None:
         self._wait_for_the_server()
-        there = World([local]).tree()
-        return trees_differ(_server_tree(on_server), there, "on the server, after the end")
+        there = World([local / _ROOT]).tree()
+        return trees_differ(_server_tree(on_server / _ROOT), there, "on the server, after the end")
 
 
 def options_of(seed: int, clients: int) -> tuple[str, ...]:

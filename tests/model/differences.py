@@ -103,7 +103,7 @@ def _is_not_utf8(situation: Situation, operation: Operation) -> bool:
 
 def _escapes(situation: Situation, operation: Operation) -> bool:
     target, path = operation.arguments
-    return not is_contained(os.fsencode(target), path.count("/") + 1)
+    return not is_contained(os.fsencode(target), path.count("/") + 2)
 
 
 def _is_empty(situation: Situation, operation: Operation) -> bool:
