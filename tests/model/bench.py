@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -130,8 +131,9 @@ class Bench:
 
     def _compare(self, on_server: Path, local: Path) -> str | None:
         self._wait_for_the_server()
-        there = World([local / _ROOT]).tree()
-        return trees_differ(_server_tree(on_server / _ROOT), there, "on the server, after the end")
+        with contextlib.chdir(os.getcwd()):
+            there, here = _tree(local / _ROOT), _as_shown(_tree(on_server / _ROOT))
+        return trees_differ(here, there, "on the server, after the end")
 
 
 def options_of(seed: int, clients: int) -> tuple[str, ...]:
@@ -165,12 +167,19 @@ def _last(told: str) -> str:
     return told.rstrip().rpartition("\n")[2]
 
 
-def _server_tree(root: Path) -> dict[str, tuple[Any, ...]]:
+def _tree(root: Path) -> dict[str, tuple[Any, ...]]:
+    world = World([root])
+    try:
+        return world.tree()
+    finally:
+        os.close(world.roots[0])
+
+
+def _as_shown(tree: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
     """A folder of the server as the mount has to show it."""
     names = NameMap(map_reserved=True)
-    world = World([root])
     found: dict[str, tuple[Any, ...]] = {}
-    for path, (kind, *described) in world.tree().items():
+    for path, (kind, *described) in tree.items():
         parts = [names.decode_untrusted(part) for part in path.split("/")[1:]]
         shown = "/".join([".", *(os.fsdecode(part) if part is not None else "?" for part in parts)])
         if kind == "file" and (target := symlinks.decode_untrusted(described[0])) is not None:
@@ -179,5 +188,4 @@ def _server_tree(root: Path) -> dict[str, tuple[Any, ...]]:
             held, _, write_ns, eas = described
             eas = tuple(pair for pair in eas if pair[0] != "user.DOSATTRIB")
             found[shown] = (kind, held, None, write_ns, eas)
-    os.close(world.roots[0])
     return found

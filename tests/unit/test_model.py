@@ -43,7 +43,9 @@ def test_times_that_programs_set_are_equal_to_100_ns_and_those_of_the_clock_roug
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> World:
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    # Worlds work in the working directory, which has to be the old one afterwards.
+    monkeypatch.chdir(tmp_path)
     return World([tmp_path, tmp_path])
 
 
