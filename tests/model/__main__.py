@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     kind = BackportsSambaServer if given.backports else SambaServer
     failures = 0
+    # Whoever ends this leaves no mount and no server behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="smbmount-model-") as scratch, kind() as server:
         Path(scratch).chmod(0o755)
         bench = Bench(server, Path(scratch), clients=2 if given.second_client else 1)
