@@ -128,7 +128,8 @@ class Files:
             made.vouch(made.vouching, asked_at)
         opened = self._opened(made, file, flags)
         if truncate or not file.existed:
-            core.files[opened.number].wrote = True
+            # Through an open file that only reads no times can be set, now or with its close.
+            core.files[opened.number].wrote = core.files[opened.number].writable
         if truncate:
             self._truncated(made, file)
         return opened, core.reply_entry(dentry)

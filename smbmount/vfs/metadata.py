@@ -124,8 +124,7 @@ class Metadata:
         await inode.wait_for_closes()
         change = _BasicChange(access_ns, write_ns, attributes)
         await self._write_out(inode, change)
-        # Who made a file may be allowed only to read it.
-        handles = [handle for handle in inode.handles if handle.wrote and handle.writable]
+        handles = [handle for handle in inode.handles if handle.wrote]
         handles = handles or [handle for handle in inode.handles if handle.writable][:1]
         try:
             change.raise_error()

@@ -174,6 +174,7 @@ class FakeFile:
         self._share.changed_file(self.node, self.lease)
 
     def _set(self, access_ns: int | None, write_ns: int | None, attributes: int | None) -> None:
+        self._may_set()
         self._share.apply_basic(self.node, access_ns, write_ns, None, attributes)
         self._share.changed_file(self.node, self.lease)
         self.node.dated = self.node.dated or write_ns is not None
@@ -227,12 +228,15 @@ class FakeFile:
     ) -> None:
         """Set times and attributes, if it was opened with the right to."""
         await self._enter("set_basic")
-        if not self.access & Access.WRITE_ATTRIBUTES:
-            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, f"set attributes of {self.path}")
+        self._may_set()
         self._share.apply_basic(self.node, access_ns, write_ns, creation_ns, attributes)
         self._share.changed_file(self.node, self.lease)
         self.node.dated = self.node.dated or write_ns is not None
         self._sets_time_at_close = self._sets_time_at_close and write_ns is None
+
+    def _may_set(self) -> None:
+        if not self.access & Access.WRITE_ATTRIBUTES:
+            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, f"set attributes of {self.path}")
 
     async def link(self, new: str) -> None:
         """Make a hard link."""

@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 import engine
-from engine.client import connect as connecting
+from engine.client import establish
 from engine.client import transport as transporting
 from engine.client.buffers import BufferPool
 from engine.client.transport import Transport
@@ -67,6 +67,8 @@ class Calls:
         self.failing = failing
         self.how = how
         self.count = 0
+        self.connecting = 0
+        """How many calls the way to the share took."""
         self.sockets: list[FaultySocket] = []
         self.machines: list[Machine] = []
 
@@ -149,17 +151,18 @@ def tap(monkeypatch: pytest.MonkeyPatch) -> Callable[[Calls], None]:
                 super().__init__(*arguments)
                 calls.machines.append(self)
 
-        monkeypatch.setattr(connecting, "open_transport", open_tapped)
-        monkeypatch.setattr(connecting, "Machine", TappedMachine)
+        monkeypatch.setattr(establish, "open_transport", open_tapped)
+        monkeypatch.setattr(establish, "Machine", TappedMachine)
 
     return put
 
 
-async def play(calls: Calls) -> str:
+async def play(calls: Calls, config: engine.ConnectConfig | None = None) -> str:
     """Connect, play the script, log off; which documented error ended it, or ""."""
     async with running(FakeServer()) as server:
         try:
-            async with engine.connect(server.unc, ACCOUNT) as share:
+            async with engine.connect(server.unc, ACCOUNT, config) as share:
+                calls.connecting = calls.count
                 await script(share, "d")
         except engine.TransportError as error:
             return str(error)
@@ -196,6 +199,27 @@ def test_the_nth_stream_call_fails(tap: Callable[[Calls], None], how: str) -> No
         where = f"call {failing} of {whole.count}: {told}"
         # What fails after the last operation is nobody's trouble.
         assert told or failing > whole.count * 3 // 4, where
+        assert all(sock.closed for sock in calls.sockets), where
+        assert [machine.snapshot().in_flight for machine in calls.machines] == [0] * len(calls.machines), (
+            where
+        )
+        assert open_descriptors() == before, where
+
+
+def test_a_share_that_reconnects_comes_through(tap: Callable[[Calls], None]) -> None:
+    config, whole = engine.ConnectConfig(reconnect=True), Calls(-1, "reset")
+    tap(whole)
+    before = open_descriptors()
+    assert run(play, whole, config) == ""
+    for failing in range(whole.connecting, whole.count):
+        calls = Calls(failing, "reset")
+        tap(calls)
+        where = f"call {failing} of {whole.count}"
+        try:
+            assert run(play, calls, config) == "", where
+        except Exception as error:
+            error.add_note(where)
+            raise
         assert all(sock.closed for sock in calls.sockets), where
         assert [machine.snapshot().in_flight for machine in calls.machines] == [0] * len(calls.machines), (
             where

@@ -343,6 +343,18 @@ async def test_a_file_made_by_one_who_only_reads_it_can_be_changed() -> None:
         await fs.metadata.setattr(number, AttributeChanges(mode=0o444), writer)
         node = share.find("lock")
         assert (node.written, bool(node.attributes & READONLY)) == (1_000_000_000_000, True)
+        for handle in (writer, reader):
+            await fs.files.release(handle)
+
+
+@virtual_time
+async def test_times_of_a_file_just_made_by_one_who_only_reads_it() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        reader, number = await create(fs, "lock", os.O_RDONLY)
+        await fs.files.flush(reader)
+        await fs.files.release(reader)
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=1_000_000_000_000), None)
+        assert share.find("lock").written == 1_000_000_000_000
 
 
 @virtual_time
