@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pwd
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from smbmount.vfs import symlinks
 from smbmount.vfs.names import NameMap
+from tests.model.cuts import CutLine
 from tests.model.differences import trees_differ
 from tests.model.operations import Operation
 from tests.model.world import World
@@ -28,7 +30,10 @@ from tests.support.samba import SambaServer
 PLAY_DEADLINE: Final = 240.0
 """Seconds; a play of 500 operations takes 2 to 10."""
 _SERVER_DEADLINE: Final = 30.0
+_LOG_LINES: Final = 40
 _ROOT: Final = "root"
+_SETTLED_DEADLINE: Final = 20.0
+"""Seconds: a closed file is kept open for ten."""
 
 VARIANTS: Final[tuple[tuple[str, ...], ...]] = (
     (),
@@ -59,22 +64,30 @@ SHARED_VARIANTS: Final[tuple[tuple[str, ...], ...]] = tuple(
 )
 """With a second client: names are believed for no time, so that what the other does is seen at once."""
 
+CUT_VARIANTS: Final[tuple[tuple[str, ...], ...]] = tuple(
+    ("closetimeo=1", *more)
+    for more in ((), ("actimeo=0",), ("cache=none",), ("vers=2.1",), ("vers=3.0",), ("seal",))
+)
+
 
 class Bench:
     """Where plays happen: in new folders of the server's share, and of `scratch`."""
 
-    def __init__(self, server: SambaServer, scratch: Path, *, clients: int = 1) -> None:
+    def __init__(self, server: SambaServer, scratch: Path, *, clients: int = 1, cuts: bool = False) -> None:
         self.server = server
         self.clients = clients
+        self.cuts_made = 0
+        self._cuts = cuts
         self._scratch = scratch
         self._count = 0
         account = pwd.getpwnam(server.user)
         self._uid, self._gid = account.pw_uid, account.pw_gid
 
-    def play(self, operations: Sequence[Operation], options: Sequence[str]) -> str | None:
-        """Play them in new mounts with these options; what went wrong, or None.
+    def play(self, operations: Sequence[Operation], options: Sequence[str], seed: int = 0) -> str | None:
+        """Play them in new mounts with these options; what went wrong, or None. `seed` decides on the cuts.
 
-        Looked at: every outcome, both trees, the server's own folder, the daemon's log and its end.
+        Looked at: every outcome, both trees, the server's own folder, what is left open, the daemon's log
+        and its end.
         """
         self._count += 1
         name = f"play{self._count}"
@@ -85,10 +98,13 @@ class Bench:
             for level in (folder, folder / _ROOT):
                 level.chmod(0o755)
             self.server.adopt(folder)
+        logs = io.StringIO()
         try:
-            return self._play(operations, options, name, local) or self._compare(on_server, local)
+            with contextlib.redirect_stdout(logs):
+                self._play(operations, options, name, local, seed)
+            return self._compare(on_server, local)
         except MountError as exc:
-            return str(exc)
+            return f"{exc}\n{''.join(logs.getvalue().splitlines(keepends=True)[-_LOG_LINES:])}".rstrip()
         finally:
             self._wait_for_the_server()
             shutil.rmtree(on_server)
@@ -104,11 +120,18 @@ class Bench:
                 )
             time.sleep(0.01)
 
+    def options(self, seed: int) -> tuple[str, ...]:
+        """The options of the mounts for a seed."""
+        variants = CUT_VARIANTS if self._cuts else VARIANTS if self.clients == 1 else SHARED_VARIANTS
+        return variants[seed % len(variants)]
+
     def _play(
-        self, operations: Sequence[Operation], options: Sequence[str], name: str, local: Path
-    ) -> str | None:
+        self, operations: Sequence[Operation], options: Sequence[str], name: str, local: Path, seed: int
+    ) -> None:
         with ExitStack() as stack:
-            mounts = [stack.enter_context(self._mount(options)) for _ in range(self.clients)]
+            line = stack.enter_context(CutLine(self.server, seed)) if self._cuts else None
+            port = line.port if line is not None else self.server.port
+            mounts = [stack.enter_context(self._mount(options, port)) for _ in range(self.clients)]
             task = {
                 "mounts": [str(mount.path / name / _ROOT) for mount in mounts],
                 "local": str(local / _ROOT),
@@ -117,29 +140,41 @@ class Bench:
                 "options": list(options),
                 "operations": [operation.as_json() for operation in operations],
             }
+            if line is not None:
+                line.begin()
             difference = _run_player(task)
+            if line is not None:
+                line.heal()
+                self.cuts_made += line.cuts
+                difference = difference or self._left_open(mounts)
             if difference is not None:
                 # Raised, so that the mounts end without being judged too.
                 raise MountError(difference)
-        return None
 
-    def _mount(self, options: Sequence[str]) -> Mount:
+    def _left_open(self, mounts: Sequence[Mount]) -> str | None:
+        """What is still there on the server or under way although every program has closed everything."""
+        deadline = time.monotonic() + _SETTLED_DEADLINE
+        while True:
+            # An ECHO may be on its way.
+            busy = [counters for mount in mounts if (counters := mount.statistics())["in_flight"] > 1]
+            opened = [line for line in self.server.smbstatus("--locks").splitlines() if "/play" in line]
+            if not busy and not opened:
+                return None
+            if time.monotonic() > deadline:
+                return f"left open: {opened}, {busy}"
+            time.sleep(0.1)
+
+    def _mount(self, options: Sequence[str], port: int) -> Mount:
         mountpoint = Path(tempfile.mkdtemp(prefix="mnt-", dir=self._scratch))
         owner = [f"uid={self._uid}", f"gid={self._gid}", "file_mode=0644"]
         others = ["allow_other"] if os.geteuid() == 0 else []
-        return Mount(self.server, mountpoint, options=[*owner, *others, *options])
+        return Mount(self.server, mountpoint, options=[*owner, *others, *options, f"port={port}"])
 
     def _compare(self, on_server: Path, local: Path) -> str | None:
         self._wait_for_the_server()
         with contextlib.chdir(os.getcwd()):
             there, here = _tree(local / _ROOT), _as_shown(_tree(on_server / _ROOT))
         return trees_differ(here, there, "on the server, after the end")
-
-
-def options_of(seed: int, clients: int) -> tuple[str, ...]:
-    """The options of the mounts for a seed."""
-    variants = VARIANTS if clients == 1 else SHARED_VARIANTS
-    return variants[seed % len(variants)]
 
 
 def _run_player(task: dict[str, Any]) -> str | None:
