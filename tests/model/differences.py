@@ -186,6 +186,9 @@ def _seen_differs(here: Seen, there: Seen, situation: Situation) -> str | None:
     for name, one, other in zip(here._fields, here, there, strict=True):
         if name == "links":
             one = links
+        if name == "writable" and not there.links:
+            # The attribute is taken from a file that is removed.
+            continue
         if name == "write_ns":
             # A server tells the time of writing when the file is closed.
             if not same_time(here.write_ns, there.write_ns) and not situation.is_being_written(there):
