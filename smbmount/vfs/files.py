@@ -270,7 +270,7 @@ class Files:
     def _changed_content(self, inode: Inode, *, same_size: bool = False) -> None:
         """We have changed it. Servers take truncating to the size that a file has for no change."""
         inode.stale = True
-        inode.written_ns = time.time_ns() if inode.dated or same_size else None
+        inode.written_ns = storable_ns(time.time_ns()) if inode.dated or same_size else None
 
     def _truncated(self, inode: Inode, file: RemoteFile) -> None:
         """A file was truncated by its open."""
@@ -283,7 +283,7 @@ class Files:
         if written_ns is None or not handle.writable:
             return
         inode.written_ns = None
-        await handle.file.set_basic(write_ns=storable_ns(written_ns))
+        await handle.file.set_basic(write_ns=written_ns)
         self._core.inodes.touch(inode)
         inode.expire()
 

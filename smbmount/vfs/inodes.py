@@ -277,6 +277,8 @@ class Inode:
         self.details_until = math.inf
 
     def _take(self, stat: FileStat) -> None:
+        if self.written_ns is not None:
+            stat.write_ns = self.written_ns
         if self.content_version != _content_version(stat):
             self.drop_readahead()
             if not self.stale:
