@@ -18,6 +18,8 @@ from tests.model.world import Outcome, Seen, World
 
 _NOW: Final = 10.0
 """Seconds: the servers' times and ours are the same clock, but a time of writing may come with a close."""
+_LATE: Final = 4.0
+"""Seconds: Samba dates a write after two, and what it says is believed for one."""
 _LONG_AGO: Final = 86_400.0
 _TIME_STEP: Final = 100
 
@@ -30,6 +32,8 @@ class Situation:
     options: Sequence[str]
     hidden: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     """Files without a name that are open: file → the folder in which the server keeps them."""
+    _written_at: dict[tuple[int, int], float] = field(default_factory=dict)
+    """When a file was open for writing last, or changed by its name while it was open."""
 
     def identity(self, operation: Operation, path: str) -> tuple[int, int] | None:
         """What a path names in the local folder."""
@@ -44,9 +48,11 @@ class Situation:
         """Which files are open."""
         return {self.local.identity(slot) for slot in self.local.slots}
 
-    def is_being_written(self, seen: Seen) -> bool:
-        """Whether a file is open for writing."""
-        return any(self.local.slots[slot].flags & os.O_ACCMODE != os.O_RDONLY for slot in seen.same)
+    def may_be_dated_late(self, seen: Seen) -> bool:
+        """Whether a file is open for writing, or was a moment ago."""
+        if any(self.local.slots[slot].flags & os.O_ACCMODE != os.O_RDONLY for slot in seen.same):
+            return True
+        return time.monotonic() - self._written_at.get(seen.identity, -_LATE) < _LATE
 
     def below(self, operation: Operation, path: str) -> set[tuple[int, int]]:
         """Every file and folder below a path, and itself, in the local folder."""
@@ -57,7 +63,14 @@ class Situation:
         return {identity for identity in found if identity is not None}
 
     def before(self, operation: Operation) -> None:
-        """Remember what loses its last name by an operation that the mount has done."""
+        """Remember what loses its last name by an operation that the mount has done, and what was written."""
+        for number in self.local.slots:
+            if self.local.slots[number].flags & os.O_ACCMODE != os.O_RDONLY:
+                self._written_at[self.local.identity(number)] = time.monotonic()
+        if operation.name in ("write_file", "truncate"):
+            file = self.identity(operation, operation.arguments[0])
+            if file in self.open_files():
+                self._written_at[file] = time.monotonic()
         if operation.name in ("unlink", "rename", "rename_with"):
             path = operation.arguments[-1] if operation.name == "unlink" else operation.arguments[1]
             file, folder = (
@@ -184,14 +197,16 @@ def _seen_differs(here: Seen, there: Seen, situation: Situation) -> str | None:
     # A listing does not tell the links of files.
     links = there.links if here.links == 1 and "actimeo=0" not in situation.options else here.links
     for name, one, other in zip(here._fields, here, there, strict=True):
+        if name == "identity":
+            continue
         if name == "links":
             one = links
         if name == "writable" and not there.links:
             # The attribute is taken from a file that is removed.
             continue
         if name == "write_ns":
-            # A server tells the time of writing when the file is closed.
-            if not same_time(here.write_ns, there.write_ns) and not situation.is_being_written(there):
+            # Samba tells the time of writing when the file is closed, a moment later if others have it open.
+            if not same_time(here.write_ns, there.write_ns) and not situation.may_be_dated_late(there):
                 return f"st_mtime {one} instead of {other}"
         elif one != other:
             return f"{name} {one} instead of {other}"

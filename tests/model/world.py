@@ -23,7 +23,7 @@ _NO_SLOT: Final = "no such slot"
 
 
 class Seen(NamedTuple):
-    """What `stat` tells, as far as it can be compared. `same`: the slots that are open on this very file."""
+    """What `stat` tells. `same`: the slots that are open on this very file. `identity` is the world's own."""
 
     kind: str
     size: int
@@ -31,6 +31,7 @@ class Seen(NamedTuple):
     write_ns: int
     links: int
     same: tuple[int, ...]
+    identity: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +281,7 @@ class World:
             write_ns=info.st_mtime_ns,
             links=info.st_nlink if is_file else 1,
             same=same,
+            identity=identity,
         )
 
     def identity(self, slot: int) -> tuple[int, int]:
