@@ -32,6 +32,8 @@ class Situation:
     options: Sequence[str]
     hidden: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     """Files without a name that are open: file → the folder in which the server keeps them."""
+    undated: set[tuple[int, int]] = field(default_factory=set)
+    """Folders in which such files were."""
     _written_at: dict[tuple[int, int], float] = field(default_factory=dict)
     """When a file was open for writing last, or changed by its name while it was open."""
 
@@ -49,7 +51,10 @@ class Situation:
         return {self.local.identity(slot) for slot in self.local.slots}
 
     def may_be_dated_late(self, seen: Seen) -> bool:
-        """Whether a file is open for writing, or was a moment ago."""
+        """Whether a file is open for writing, or was a moment ago, or a folder is changed by the server when
+        the last close of a file removes it there."""
+        if seen.identity in self.undated:
+            return True
         if any(self.local.slots[slot].flags & os.O_ACCMODE != os.O_RDONLY for slot in seen.same):
             return True
         return time.monotonic() - self._written_at.get(seen.identity, -_LATE) < _LATE
@@ -79,6 +84,7 @@ class Situation:
             )
             if file is not None and folder is not None and file in self.open_files():
                 self.hidden[file] = folder
+                self.undated.add(folder)
 
     def after(self) -> None:
         """Forget what is not open any more."""
