@@ -23,7 +23,7 @@ _NO_SLOT: Final = "no such slot"
 
 
 class Seen(NamedTuple):
-    """What `stat` tells. `same`: the slots that are open on this very file. `identity` is the world's own."""
+    """What `stat` tells. `same`: the client's slots that are open on this very file. `identity` is the world's own."""
 
     kind: str
     size: int
@@ -272,7 +272,9 @@ class World:
     def _seen(self, info: os.stat_result) -> Seen:
         kind = kind_of(info.st_mode)
         identity = info.st_dev, info.st_ino
-        same = tuple(slot for slot in sorted(self.slots) if self.identity(slot) == identity)
+        # Another client's mount is another device.
+        mine = [slot for slot in sorted(self.slots) if self.slots[slot].client == self._client]
+        same = tuple(slot for slot in mine if self.identity(slot) == identity)
         is_file = kind == "file"
         return Seen(
             kind=kind,
