@@ -55,7 +55,9 @@ class Situation:
         the last close of a file removes it there."""
         if seen.identity in self.undated:
             return True
-        if any(self.local.slots[slot].flags & os.O_ACCMODE != os.O_RDONLY for slot in seen.same):
+        slots = self.local.slots
+        writers = (number for number in slots if slots[number].flags & os.O_ACCMODE != os.O_RDONLY)
+        if any(self.local.identity(number) == seen.identity for number in writers):
             return True
         return time.monotonic() - self._written_at.get(seen.identity, -_LATE) < _LATE
 

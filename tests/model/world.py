@@ -23,7 +23,8 @@ _NO_SLOT: Final = "no such slot"
 
 
 class Seen(NamedTuple):
-    """What `stat` tells. `same`: the client's slots that are open on this very file. `identity` is the world's own."""
+    """What `stat` tells. `same`: the client's slots that are open on this very file. `identity` differs between
+    worlds."""
 
     kind: str
     size: int
