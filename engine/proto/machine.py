@@ -175,13 +175,14 @@ class Machine:
         """Give up waiting for `slot`; returns the CANCEL to send, or nothing if its reply is there.
 
         A CLOSE is not cancelled: nobody wants the handle that this would leave open. Nor is the
-        acknowledgement of a break: somebody else waits for it.
+        acknowledgement of a break: somebody else waits for it. Nor is a log-on: the server may have answered
+        it, and demand signatures from then on that we cannot make.
         The slot stays in the table, and its final reply still banks its credits and is reported as a
         `LateReply` if it left something on the server ([MS-SMB2] 3.2.4.24).
         """
         if slot.state not in (SlotState.SENT, SlotState.PENDING):
             return []
-        if slot.request.COMMAND in (Command.CLOSE, Command.OPLOCK_BREAK):
+        if slot.request.COMMAND in (Command.CLOSE, Command.OPLOCK_BREAK, Command.SESSION_SETUP):
             slot.state = SlotState.ABANDONED
             slot.on_done = None
             return []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 
 from engine import Access, CreateOptions, Disposition, SmbError
-from smbmount.vfs.attributes import DIRECTORY, FILE, Attributes, attributes_for_new
+from smbmount.vfs.attributes import DIRECTORY, FILE, Attributes, attributes_for_new, storable_ns
 from smbmount.vfs.core import Answer, Core
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
@@ -74,7 +75,9 @@ class Files:
         known = inode.knowledge
         await self._tell_kernel(inode, number, file)
         opened = self._opened(inode, file, flags, content if inode.knowledge == known else None)
-        core.files[opened.number].wrote = truncate
+        if truncate:
+            core.files[opened.number].wrote = True
+            self._truncated(inode, file)
         return opened
 
     @uses_path
@@ -104,9 +107,10 @@ class Files:
                 details=False,
             )
             stat = file.stat
+            truncate = file.existed and bool(flags & os.O_TRUNC)
             if file.existed:
                 await self.opening.check_kind(file, core.inodes.child_path(parent, smb_name))
-            if file.existed and flags & os.O_TRUNC:
+            if truncate:
                 stat = await truncate_opened(file)
                 asked = core.inodes.tick
             if file.existed:
@@ -123,8 +127,11 @@ class Files:
             made.lease = lease
             made.vouch(made.vouching, asked_at)
         opened = self._opened(made, file, flags)
-        if not file.existed:
-            core.files[opened.number].wrote = True
+        if truncate or not file.existed:
+            # Through an open file that only reads no times can be set, now or with its close.
+            core.files[opened.number].wrote = core.files[opened.number].writable
+        if truncate:
+            self._truncated(made, file)
         return opened, core.reply_entry(dentry)
 
     async def _tell_kernel(self, inode: Inode, number: int, file: RemoteFile) -> None:
@@ -253,12 +260,32 @@ class Files:
         inode = handle.inode
         handle.wrote = True
         inode.stat.size = max(inode.stat.size, end)
-        inode.stale = True
+        self._changed_content(inode)
         self._core.inodes.touch(inode)
         inode.drop_readahead()
         if handle.readahead is None:
             # It goes around the kernel's pages, which may now be older than the file.
             inode.pages_term = 0
+
+    def _changed_content(self, inode: Inode, *, same_size: bool = False) -> None:
+        """We have changed it. Servers take truncating to the size that a file has for no change."""
+        inode.stale = True
+        inode.written_ns = storable_ns(time.time_ns()) if inode.dated or same_size else None
+
+    def _truncated(self, inode: Inode, file: RemoteFile) -> None:
+        """A file was truncated by its open."""
+        if inode.dated or file.stat.size == 0:
+            self._changed_content(inode, same_size=True)
+
+    async def _date(self, handle: FileHandle) -> None:
+        """Tell the server when a file was written, if it does not date writes any more."""
+        inode, written_ns = handle.inode, handle.inode.written_ns
+        if written_ns is None or not handle.writable:
+            return
+        inode.written_ns = None
+        await handle.file.set_basic(write_ns=written_ns)
+        self._core.inodes.touch(inode)
+        inode.expire()
 
     async def truncate(self, inode: Inode, size: int, number: int | None) -> None:
         """Set a file's size, through the open file `number` or another that may write, else by its name, in
@@ -268,14 +295,17 @@ class Files:
         handle = core.files[number] if number is not None else None
         if handle is None or not handle.writable:
             handle = next((other for other in inode.handles if other.writable), None)
+        same_size = handle is not None and inode.stat.size == size
         try:
             if handle is not None:
                 handle.wrote = True
                 await handle.file.truncate(size)
             else:
                 # The file that has the name now would lose its content if it were another.
-                async with self.opening.checked(inode, Access.WRITE_DATA) as file:
+                async with self.opening.checked(inode, Access.WRITE_DATA | Access.WRITE_ATTRIBUTES) as file:
                     await file.truncate(size)
+                    if inode.dated or file.stat.size == size:
+                        await file.set_basic(write_ns=storable_ns(time.time_ns()))
         except BaseException:
             inode.expire()
             raise
@@ -284,13 +314,16 @@ class Files:
             inode.drop_readahead()
         inode.stat.size = inode.clean_size = size
         inode.stat.allocation_size = min(inode.stat.allocation_size, size)
-        inode.stale = True
+        self._changed_content(inode, same_size=same_size)
+        if handle is None:
+            inode.written_ns = None
 
     async def flush(self, number: int) -> None:
         """Called at each close(2): write what is unwritten, and report this open file's error."""
         handle = self._core.files[number]
         if handle.wrote:
             await self._drain(handle.inode)
+            await self._date(handle)
         handle.raise_error()
 
     async def fsync(self, number: int) -> None:
@@ -363,10 +396,12 @@ class Files:
         try:
             if handle.wrote:
                 await self._drain(inode)
+                await self._date(handle)
             if handle.readahead is not None:
                 await handle.readahead.close()
         finally:
             inode.handles.remove(handle)
+            inode.dated = inode.dated and bool(inode.handles)
             self._core.inodes.discard_if_unused(inode)
         handle.raise_error()
 

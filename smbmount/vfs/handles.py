@@ -19,7 +19,8 @@ Handle = TypeVar("Handle")
 class FileHandle:
     """One open file: its server handle, and what the kernel asked for when it was opened.
 
-    `wrote`: it has written, truncated or made the file, so the server sets times anew when it is closed.
+    `wrote`: it may write, and has written, truncated or made the file, so the server sets times anew when it
+    is closed.
     `content` is the whole content of a small file as it came with the open, until the file changes.
     Invariant: it stands in `inode.handles` from the open until its data is drained at release.
     """

@@ -58,6 +58,8 @@ class Inode:
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
     server when all was written. `told` is the version of the content that the kernel was told last.
+    `dated` says that a program has set the time of writing while the file is open: servers leave it alone
+    from then on; `written_ns` is when it was written, if the server has to be told at the close.
     `closing` has an event for each open file whose last close is under way; `late` is one that waits for it.
 
     `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.
@@ -78,6 +80,7 @@ class Inode:
         "children",
         "clean_size",
         "closing",
+        "dated",
         "details_until",
         "directory_handles",
         "file_id",
@@ -104,6 +107,7 @@ class Inode:
         "vouched_term",
         "vouched_until",
         "writes",
+        "written_ns",
     )
 
     def __init__(self, number: int, kind: int, file_id: int, stat: FileStat) -> None:
@@ -118,6 +122,8 @@ class Inode:
         self.closing: tuple[trio.Event, ...] = ()
         self.changed = 0
         self.stale = False
+        self.dated = False
+        self.written_ns: int | None = None
         self.unlinked = False
         self.names: list[Dentry] = []
         self.lost_depth = math.inf
@@ -275,6 +281,8 @@ class Inode:
         self.details_until = math.inf
 
     def _take(self, stat: FileStat) -> None:
+        if self.written_ns is not None:
+            stat.write_ns = self.written_ns
         if self.content_version != _content_version(stat):
             self.drop_readahead()
             if not self.stale:

@@ -204,8 +204,7 @@ class Namespace:
         if dentry is None:
             return
         self.forget_name(dentry)
-        if is_readonly(dentry.inode.stat.attributes) and dentry.inode.names:
-            await self._restore_readonly(dentry.inode)
+        await self.restore_readonly(dentry.inode)
 
     def _note_removed(self, parent: Inode, name: bytes) -> None:
         """Servers list a removed file while another client has it open; to a look-up it does not exist."""
@@ -214,8 +213,11 @@ class Namespace:
         if len(self._removed) > _REMOVED_KEPT:
             self._removed.popitem(last=False)
 
-    async def _restore_readonly(self, inode: Inode) -> None:
-        """Removing one name of a read-only file took the attribute from all its names."""
+    async def restore_readonly(self, inode: Inode) -> None:
+        """Removing one name of a read-only file took the attribute from all its names: it is set again if
+        there are others."""
+        if not is_readonly(inode.stat.attributes) or not inode.names:
+            return
         attributes = settable(inode.stat.attributes)
         async with self._opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
             await file.set_basic(attributes=attributes)

@@ -262,8 +262,10 @@ class FilesAhead:
             if len(self._in_flight) >= _IN_FLIGHT:
                 return
             file = _inode(self._core, self._enter, name, FILE)
-            if file is not None and file not in self._until and not file.handles:
-                self._start(file)
+            if file is None or file.handles or file in self._until or file in self._in_flight:
+                # The last: a program has opened it under another of its names.
+                continue
+            self._start(file)
 
     def _start(self, file: Inode) -> None:
         self._until[file] = self._core.now() + _FILE_SECONDS

@@ -85,6 +85,8 @@ class Renames:
             else:
                 await self._replace(old, new, new_name, lease, source.inode, target)
         self._moved(source, target, new, new_name, word)
+        if target is not None and target.inode is not source.inode:
+            await self._namespace.restore_readonly(target.inode)
 
     async def _rename_freely(self, old: Place, new: Place, lease: Lease | None, inode: Inode) -> None:
         """Rename to a name that is free, as the server sees it."""

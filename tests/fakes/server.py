@@ -269,4 +269,4 @@ async def running(server: FakeServer) -> AsyncGenerator[FakeServer, None]:
         nursery.start_soon(trio.serve_listeners, server.handle, [listener])
         yield server
         nursery.cancel_scope.cancel()
-    assert not server.complaints()
+    assert not server.complaints(), server.complaints()

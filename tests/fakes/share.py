@@ -60,6 +60,9 @@ class Node:
         self.listed_by: list[FakeFolder] = []
         self.names = 1
         self.delete_pending = False
+        self.dated = False
+        """Whether its time of writing was set through an open file: then writes leave it alone until the last
+        close, as on Samba."""
 
     @property
     def is_directory(self) -> bool:
@@ -164,13 +167,17 @@ class FakeFile:
         if len(self.node.data) < offset:
             self.node.data.extend(bytes(offset - len(self.node.data)))
         self.node.data[offset : offset + len(data)] = data
-        self.node.written = self.node.changed = self._share.tick()
-        self._sets_time_at_close = True
+        self.node.changed = self._share.tick()
+        if not self.node.dated:
+            self.node.written = self.node.changed
+            self._sets_time_at_close = True
         self._share.changed_file(self.node, self.lease)
 
     def _set(self, access_ns: int | None, write_ns: int | None, attributes: int | None) -> None:
+        self._may_set()
         self._share.apply_basic(self.node, access_ns, write_ns, None, attributes)
         self._share.changed_file(self.node, self.lease)
+        self.node.dated = self.node.dated or write_ns is not None
         self._sets_time_at_close = self._sets_time_at_close and write_ns is None
 
     async def write_and_set_basic(
@@ -219,11 +226,17 @@ class FakeFile:
         change_ns: int | None = None,
         attributes: int | None = None,
     ) -> None:
-        """Set times and attributes."""
+        """Set times and attributes, if it was opened with the right to."""
         await self._enter("set_basic")
+        self._may_set()
         self._share.apply_basic(self.node, access_ns, write_ns, creation_ns, attributes)
         self._share.changed_file(self.node, self.lease)
+        self.node.dated = self.node.dated or write_ns is not None
         self._sets_time_at_close = self._sets_time_at_close and write_ns is None
+
+    def _may_set(self) -> None:
+        if not self.access & Access.WRITE_ATTRIBUTES:
+            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, f"set attributes of {self.path}")
 
     async def link(self, new: str) -> None:
         """Make a hard link."""
@@ -283,6 +296,7 @@ class FakeFile:
             if self._sets_time_at_close:
                 self.node.written = self._share.tick()
             self.node.opens.remove(self)
+            self.node.dated = self.node.dated and bool(self.node.opens)
             if self.lease is not None and not any(other.lease is self.lease for other in self.node.opens):
                 self.lease.state = 0
             self._share.finish_delete(self.node)
@@ -486,10 +500,14 @@ class FakeShare:
         return stat
 
     def resize(self, node: Node, size: int) -> None:
-        """Cut or extend with zeros."""
+        """Cut or extend with zeros; the size that it has is no change."""
+        if len(node.data) == size:
+            return
         del node.data[size:]
         node.data.extend(bytes(size - len(node.data)))
-        node.written = node.changed = self.tick()
+        node.changed = self.tick()
+        if not node.dated:
+            node.written = node.changed
 
     def apply_basic(
         self,

@@ -145,7 +145,7 @@ def _way_to_the_share(data: bytes) -> None:
     scripted = _Scripted(frames_of(data[3:]), signs=keyed and bool(flags & 128))
     connection = cast(Connection, scripted)
     with mock.patch.object(session_module, "_Ntlm", _Keyed) if keyed else nullcontext():
-        tree = trio.run(_log_on_twice, Way(_UNC, account, config, _GUID), connection)
+        tree = trio.run(_log_on_twice, Way(_UNC, account, config, client_guid=_GUID), connection)
     session = tree.session
     assert session.guest or session.anonymous or session.keys is not None
     assert account.kind is not AuthKind.NTLM or scripted.sessions == [session.state]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from engine import FileAttributes, FileStat, TransportError, ntstatus
 from smbmount.vfs.attributes import AttributeChanges, blocks_of, shown_ns, size_of, storable_ns
 from smbmount.vfs.config import FileSystemConfig
+from tests.fakes.share import FakeShare
 from tests.unit.vfs.support import (
     ROOT,
     create,
@@ -341,3 +342,94 @@ async def test_a_mistake_while_asking_for_the_room_is_an_error_and_the_mount_liv
         with refused(errno.EIO):
             await fs.metadata.statfs()
         assert (await fs.metadata.statfs()).blocks == 2000
+
+
+@virtual_time
+async def test_a_file_made_by_one_who_only_reads_it_can_be_changed() -> None:
+    async with mounted() as (share, fs):
+        reader, number = await create(fs, "lock", os.O_RDONLY)
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=1_000_000_000_000), reader)
+        writer = await open_file(fs, "lock", os.O_WRONLY)
+        await fs.metadata.setattr(number, AttributeChanges(mode=0o444), writer)
+        node = share.find("lock")
+        assert (node.written, bool(node.attributes & READONLY)) == (1_000_000_000_000, True)
+        for handle in (writer, reader):
+            await fs.files.release(handle)
+
+
+@virtual_time
+async def test_times_of_a_file_just_made_by_one_who_only_reads_it() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        reader, number = await create(fs, "lock", os.O_RDONLY)
+        await fs.files.flush(reader)
+        await fs.files.release(reader)
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=1_000_000_000_000), None)
+        assert share.find("lock").written == 1_000_000_000_000
+
+
+@virtual_time
+async def test_what_is_written_after_the_times_were_set_is_dated_at_the_close() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        handle, number = await create(fs, "a")
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=1_000_000_000_000), handle)
+        await fs.files.write(handle, 0, b"data")
+        shown = await fs.metadata.getattr(number)
+        await fs.files.flush(handle)
+        assert share.find("a").written == shown.write_ns > 1_000_000_000_000_000_000
+        await fs.files.release(handle)
+        assert (await fs.metadata.getattr(number)).write_ns == share.find("a").written
+
+
+@virtual_time
+async def test_times_that_are_set_last_stay() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        handle, number = await create(fs, "a")
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=1_000_000_000_000), handle)
+        await fs.files.write(handle, 0, b"data")
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=2_000_000_000_000), handle)
+        await fs.files.flush(handle)
+        await fs.files.release(handle)
+        assert (await fs.metadata.getattr(number)).write_ns == share.find("a").written == 2_000_000_000_000
+
+
+OLD = 1_000_000_000_000
+
+
+@virtual_time
+async def test_an_empty_file_that_is_truncated_is_dated() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        share.put("stamp").written = OLD
+        handle = await open_file(fs, "stamp", os.O_WRONLY | os.O_TRUNC)
+        await fs.files.flush(handle)
+        assert share.find("stamp").written > OLD
+        await fs.files.release(handle)
+
+
+@virtual_time
+async def test_a_file_set_to_the_size_that_it_has_is_dated() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("f", b"data")
+        node.written = OLD
+        number = (await lookup(fs, "f")).number
+        await fs.metadata.setattr(number, AttributeChanges(size=4), None)
+        assert node.written > OLD
+        node.written = OLD
+        handle = await open_file(fs, "f")
+        await fs.metadata.setattr(number, AttributeChanges(size=4), handle)
+        await fs.files.flush(handle)
+        assert node.written > OLD
+
+
+@virtual_time
+async def test_a_file_truncated_after_its_times_were_set_is_dated_while_it_is_read() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        share.put("f", b"data")
+        await open_file(fs, "f", os.O_RDONLY)
+        number = (await lookup(fs, "f")).number
+        writer = await open_file(fs, "f", os.O_WRONLY)
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=OLD), writer)
+        await fs.files.flush(writer)
+        await fs.files.release(writer)
+        assert (await fs.metadata.getattr(number)).write_ns == OLD
+        await fs.metadata.setattr(number, AttributeChanges(size=2), None)
+        assert share.find("f").written > OLD

@@ -355,6 +355,22 @@ async def test_the_other_names_of_a_removed_read_only_file_stay_read_only() -> N
 
 
 @virtual_time
+async def test_the_other_names_of_a_replaced_read_only_file_stay_read_only() -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a")
+        node.attributes |= READONLY
+        share.put("new")
+        await share.link("a", "b")
+        for name in ("a", "b", "new"):
+            await lookup(fs, name)
+        await fs.renames.rename(ROOT, b"new", ROOT, b"a", 0)
+        assert share.names() == ["a", "b"]
+        assert share.find("b") is node
+        assert node.attributes & READONLY
+        assert (await lookup(fs, "b")).mode & 0o222 == 0
+
+
+@virtual_time
 async def test_a_name_that_waits_for_another_clients_close_is_busy() -> None:
     async with mounted() as (share, fs):
         share.put("a")

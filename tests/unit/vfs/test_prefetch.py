@@ -412,6 +412,20 @@ async def test_fetching_files_ahead_ends_with_the_mount() -> None:
 
 
 @virtual_time
+async def test_a_file_of_two_names_is_fetched_once_at_a_time() -> None:
+    async with mounted() as (share, fs):
+        make_files(share, 3)
+        share.add_name(share.find("f002"), "f002b")
+        listed, reader = await list_folder(fs), Reader(fs)
+        for name in listed.names[:3]:
+            reader.ahead.note_open(fs.core.inodes[(await lookup(fs, name.decode())).number], False)
+        twice = [inode for inode in reader.fetched if reader.fetched.count(inode) > 1]
+        assert twice == []
+        await trio.sleep(1)
+        assert reader.ahead.in_flight == 0
+
+
+@virtual_time
 async def test_no_file_is_fetched_ahead_without_prefetch() -> None:
     async with mounted(config=FileSystemConfig(prefetch=False)) as (share, fs):
         make_files(share, 10)
