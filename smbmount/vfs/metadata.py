@@ -171,10 +171,13 @@ class Metadata:
     async def _set_with_close(
         self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
     ) -> bool:
-        """The same in one round trip with the close of a file that was just written; whether there is one."""
+        """The same with the close of a file that was just written, in one round trip, or without waiting if
+        the server surely takes it; whether there is such a close."""
         late = inode.late
         if late is None or inode.handles or len(inode.closing) > 1:
             return False
+        if attributes is None and self._core.late.set_times(late, access_ns=access_ns, write_ns=write_ns):
+            return True
         await self._core.late.set_basic(late, access_ns=access_ns, write_ns=write_ns, attributes=attributes)
         return True
 

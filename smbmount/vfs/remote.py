@@ -74,6 +74,16 @@ class RemoteFile(Protocol):
     ) -> FileStat | None:
         """Set times and DOS attributes and close the handle; the attributes as from `close_and_tell`."""
 
+    def set_times_and_close(
+        self,
+        on_told: Callable[[FileStat | None, SmbError | None], None],
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        details: bool = ...,
+    ) -> None:
+        """The same without waiting; `on_told` also gets the error if the times could not be set."""
+
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""
 

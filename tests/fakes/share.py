@@ -271,6 +271,31 @@ class FakeFile:
             self.close_later()
         return self._told_at_close(details)
 
+    def set_times_and_close(
+        self,
+        on_told: Callable[[FileStat | None, SmbError | None], None],
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        details: bool = True,
+    ) -> None:
+        """Set times and close now; what becomes of it is told once the round trip is over."""
+        error = self._share.failure("set_times_and_close")
+        if error is None:
+            self._set(access_ns, write_ns, None)
+        self.close_later()
+        told = self._told_at_close(details)
+
+        async def tell() -> None:
+            try:
+                await self._share.enter("set_times_and_close", self.path)
+            except SmbError as lost:
+                on_told(None, lost)
+            else:
+                on_told(told, error)
+
+        trio.lowlevel.spawn_system_task(tell)
+
     def _told_at_close(self, details: bool) -> FileStat | None:
         if not details and not self._share.tells_at_close:
             return None
