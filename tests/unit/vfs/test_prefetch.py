@@ -333,7 +333,7 @@ class Reader:
         self.fetched: list[Inode] = []
         self.most = 0
         self.succeeds = succeeds
-        self.ahead = FilesAhead(fs.core, fs.folders.enter, self._fetch)
+        self.ahead = FilesAhead(fs.core, fs.folders.enter, self._fetch, fs.folders.ahead.behind)
 
     async def _fetch(self, inode: Inode) -> bool:
         self.fetched.append(inode)
