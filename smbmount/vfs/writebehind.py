@@ -6,7 +6,8 @@ Order of locks: none; everything between two awaits is one step.
 
 Invariants: extents leave the queue first in, first out; two extents that overlap are never in flight
 together; `WriteBudget.used` is the sum of the bytes queued and in flight; an extent that failed is
-never sent again, and its error waits in the handle that wrote it.
+never sent again, and its error waits in the handle that wrote it; WRITEs leave in the order of the queue,
+`_unsent` holds those in flight whose task has not run yet.
 """
 
 from __future__ import annotations
@@ -162,6 +163,7 @@ class WriteBehind:
         self._upload = upload
         self._queue: deque[Extent] = deque()
         self._in_flight: list[Extent] = []
+        self._unsent: deque[Extent] = deque()
         self._window_used = 0
         self._serial = 0
         self._dwelling = False
@@ -259,9 +261,12 @@ class WriteBehind:
             self._window_used += extent.cost
             extent.sent_at = trio.current_time()
             self._budget.sent += 1
-            self._spawn(self._send, extent)
+            self._unsent.append(extent)
+            self._spawn(self._send)
 
-    async def _send(self, extent: Extent) -> None:
+    async def _send(self) -> None:
+        # Tasks that are started together run in any order; the server is to get them in that of the file.
+        extent = self._unsent.popleft()
         data = extent.parts[0] if len(extent.parts) == 1 else b"".join(extent.parts)
         error: SmbError | OSError | None = PosixError(errno.EIO, "the write was cut short")
         try:
