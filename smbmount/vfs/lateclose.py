@@ -37,6 +37,9 @@ KEPT_SECONDS: Final = 0.25
 """As long as unfinished data is kept back: a program that sets times does it in far less, and who looks from
 elsewhere sees the final times within the second for which they would be believed anyway."""
 
+_TOGETHER: Final = 0.1
+"""Those that are due within this time go together: waking for each costs a tenth of making a file."""
+
 MAX_KEPT: Final = 64
 """Handles kept at once; beyond that the one that has waited longest goes. As many answers are outstanding at
 most that nobody waits for."""
@@ -239,7 +242,8 @@ class LateCloses:
         try:
             while self._kept:
                 await trio.sleep_until(next(iter(self._kept)).due)
-                while self._kept and next(iter(self._kept)).due <= trio.current_time():
+                soon = trio.current_time() + min(self._seconds, _TOGETHER)
+                while self._kept and next(iter(self._kept)).due <= soon:
                     self.begin(next(iter(self._kept)))
         finally:
             self._reaping = False
