@@ -310,7 +310,7 @@ class Namespace:
             asked_at, path = core.now(), core.inodes.child_path(parent, smb_name)
             word, lease = core.folder_leases.word(parent), core.leases.for_change(parent)
             stat = await core.share.write_file(path, content, disposition=Disposition.CREATE, lease=lease)
-            core.remember_target(path, stat, target)
+            core.targets.keep(path, stat, target)
         answer = Answer(stat, SYMLINK, target, core.inodes.tick, asked_at, word)
         return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 

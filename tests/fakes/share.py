@@ -386,7 +386,7 @@ class FakeShare:
         self.most_in_flight = 0
         self._failures: dict[str, list[SmbError | Exception]] = {}
         self._gates: dict[str, trio.Event] = {}
-        self._next_number = 100
+        self.next_number = 100
         self._now = 1_600_000_000 * 10**9
         self.root = self._new_node(is_directory=True)
 
@@ -465,7 +465,7 @@ class FakeShare:
 
     def take_back(self, node: Node) -> None:
         """The next file made gets the number and times of this one: a quick server with a slow clock."""
-        self._next_number, self._now = node.number - 1, node.created - 100
+        self.next_number, self._now = node.number - 1, node.created - 100
 
     # What `FakeFile` needs.
 
@@ -822,8 +822,8 @@ class FakeShare:
                 yield from self._folders(child)
 
     def _new_node(self, *, is_directory: bool) -> Node:
-        self._next_number += 1
-        return Node(self._next_number, self.tick(), is_directory=is_directory)
+        self.next_number += 1
+        return Node(self.next_number, self.tick(), is_directory=is_directory)
 
     def _make_folders(self, path: str) -> tuple[Node, str]:
         *folders, name = path.split("\\")
