@@ -7,9 +7,9 @@ data is on the server by then; who needs the final attributes has the file close
 kept only under an exclusive lease: whoever opens the file elsewhere is let in as soon as the CLOSE is there.
 
 Nobody waits for the times of a file that was made here, whose handle may set them, once the server has taken
-those of another new file in the folder: the request leaves before the program is answered. Should they be
-refused after all, which takes a failing server or a lost connection, that is logged, told to who has the file
-open, else at the end of the mount.
+those of another new file in the folder: the request leaves before the program is answered. If the connection
+is lost before the server answers they are set once more, by the name. Should they be refused after all, that
+is logged, told to who has the file open, else at the end of the mount.
 
 Invariants: an inode has at most one handle here, and `inode.late` is it; its event stays in `inode.closing`
 until the server has answered the CLOSE. `_kept` is ordered by `due`.
@@ -18,13 +18,13 @@ until the server has answered the CLOSE. `_kept` is ordered by `due`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from engine import FileAttributes, FileStat, SmbError
+from engine import FileAttributes, FileStat, SmbError, TransportError
 from smbmount.vfs.attributes import DIRECTORY
 from smbmount.vfs.remote import RemoteFile
 
@@ -77,6 +77,10 @@ class LateClose:
         self._owner.begin(self)
 
 
+SetAgain = Callable[["Inode", int | None, int | None], Awaitable[None]]
+"""Sets the times of a file by its name; raises the engine's and the system's errors."""
+
+
 class LateCloses:
     """All written files of a mount whose close is due; none is kept longer than `seconds`.
 
@@ -99,7 +103,8 @@ class LateCloses:
         self._limit = limit
         self._kept: dict[LateClose, None] = {}
         self._unanswered: dict[LateClose, None] = {}
-        self._untold: SmbError | None = None
+        self._untold: SmbError | OSError | None = None
+        self.set_again: SetAgain | None = None
         self._reaping = False
 
     def __len__(self) -> int:
@@ -154,7 +159,7 @@ class LateCloses:
         answer has to be waited for. Raises `TransportError` if the connection is lost already."""
         inode = late.inode
         # What is not ours may refuse them although its handle may set them: POSIX wants its owner.
-        is_sure = not late.file.existed and experience_in(inode).takes_times
+        is_sure = not late.file.existed and experience_in(inode).takes_times and late.file.is_here
         if not is_sure or len(self._unanswered) >= self._limit:
             return False
         self._remove(late)
@@ -167,7 +172,7 @@ class LateCloses:
         inode.stale = True
         self._unanswered[late] = None
         asked_at = trio.current_time()
-        on_told = partial(self._answered, late, self._inodes.tick, asked_at)
+        on_told = partial(self._answered, late, access_ns, write_ns, self._inodes.tick, asked_at)
         details = not inode.knows_details(asked_at)
         late.file.set_times_and_close(on_told, access_ns=access_ns, write_ns=write_ns, details=details)
         if late.error is not None:
@@ -176,15 +181,42 @@ class LateCloses:
         return True
 
     def _answered(
-        self, late: LateClose, asked: int, asked_at: float, stat: FileStat | None, error: SmbError | None
+        self,
+        late: LateClose,
+        access_ns: int | None,
+        write_ns: int | None,
+        asked: int,
+        asked_at: float,
+        stat: FileStat | None,
+        error: SmbError | None,
     ) -> None:
-        del self._unanswered[late]
         late.error = error
+        if isinstance(error, TransportError) and late.is_promised and self.set_again is not None:
+            self._spawn(self._repeat, late, self.set_again, access_ns, write_ns)
+            return
         if error is not None and late.is_promised:
             self._tell(late.inode, error)
-        self._closed(late, asked, asked_at, stat if error is None else None)
+        self._settled(late, asked, asked_at, stat if error is None else None)
 
-    def _tell(self, inode: Inode, error: SmbError) -> None:
+    async def _repeat(
+        self, late: LateClose, set_again: SetAgain, access_ns: int | None, write_ns: int | None
+    ) -> None:
+        """The connection was lost before the server answered. Where it is brought back the times can be set:
+        that it may have done so already does no harm."""
+        try:
+            await set_again(late.inode, access_ns, write_ns)
+        except (SmbError, OSError) as error:
+            self._tell(late.inode, error)
+        except Exception:
+            log.exception("setting times again ended in a mistake of this program")
+        finally:
+            self._settled(late, self._inodes.tick, trio.current_time(), None)
+
+    def _settled(self, late: LateClose, asked: int, asked_at: float, stat: FileStat | None) -> None:
+        del self._unanswered[late]
+        self._closed(late, asked, asked_at, stat)
+
+    def _tell(self, inode: Inode, error: SmbError | OSError) -> None:
         log.error("the times of %r are not those that were set: %s", inode, error)
         experience_in(inode).takes_times = False
         for handle in inode.handles:
@@ -192,7 +224,7 @@ class LateCloses:
         if not inode.handles:
             self._untold = self._untold or error
 
-    async def finish(self) -> SmbError | None:
+    async def finish(self) -> SmbError | OSError | None:
         """Wait until no answer is outstanding; the first error that no open file was told of."""
         for late in tuple(self._unanswered):
             await late.closed.wait()

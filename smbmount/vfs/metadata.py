@@ -73,6 +73,7 @@ class Metadata:
     def __init__(self, core: Core, files: Files) -> None:
         self._core = core
         self._files = files
+        core.late.set_again = self._set_again
         self._volume: VolumeSize | None = None
         self._volume_until = 0.0
         self._volume_question = Question(core.spawn, self._ask_volume)
@@ -159,6 +160,11 @@ class Metadata:
             return
         async with opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
             await file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
+
+    @uses_path
+    async def _set_again(self, inode: Inode, access_ns: int | None, write_ns: int | None) -> None:
+        async with self._files.opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+            await file.set_basic(access_ns=access_ns, write_ns=write_ns)
 
     async def _write_out(self, inode: Inode, change: _BasicChange) -> None:
         """Bring all data to the server, and the change along with it if that is little, of one open file."""

@@ -34,6 +34,10 @@ class RemoteFile(Protocol):
         """False if this open created the file."""
 
     @property
+    def is_here(self) -> bool:
+        """Whether the handle is one of the present connection."""
+
+    @property
     def initial_data(self) -> memoryview | None:
         """The file's first bytes, where they were asked for and came with the open."""
 

@@ -138,6 +138,7 @@ class FakeFile:
         self.existed = existed
         self.node = node
         self.closed = False
+        self.is_here = True
         self.shares_delete = True
         self.lease = lease
         self.initial_data = memoryview(bytes(node.data[:read])) if read else None

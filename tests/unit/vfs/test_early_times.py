@@ -149,6 +149,31 @@ async def test_times_that_are_refused_when_nobody_has_it_open_are_told_at_the_en
 
 
 @virtual_time
+async def test_times_that_a_lost_connection_may_have_swallowed_are_set_again_by_name() -> None:
+    async with mounted(leased()) as (share, fs):
+        await learned(fs)
+        number = await written(fs, "a")
+        share.fail_next("set_times_and_close", TransportError("the connection was lost"))
+        with share.hold("set_times_and_close"):
+            await fs.metadata.setattr(number, TIMES, None)
+            assert share.find("a").written != TIMES.write_ns
+        shown = await fs.metadata.getattr(number)
+        assert shown.write_ns == share.find("a").written == TIMES.write_ns
+        await fs.shutdown()
+
+
+@virtual_time
+async def test_times_are_waited_for_while_the_connection_is_away() -> None:
+    async with mounted(leased()) as (share, fs):
+        await learned(fs)
+        number = await written(fs, "a")
+        share.find("a").opens[0].is_here = False
+        await fs.metadata.setattr(number, TIMES, None)
+        assert share.count("set_times_and_close") == 0
+        assert share.count("set_basic_and_close") == 2
+
+
+@virtual_time
 async def test_the_end_of_the_mount_waits_for_times_that_are_under_way(
     expected_warnings: ExpectedWarnings,
 ) -> None:
@@ -157,7 +182,7 @@ async def test_the_end_of_the_mount_waits_for_times_that_are_under_way(
         await learned(fs)
         number = await written(fs, "a")
         share.fail_next("set_times_and_close", TransportError("the connection was lost"))
-        share.fail_next("set_times_and_close", TransportError("the connection was lost"))
+        share.fail_next("open", TransportError("the connection is lost"))
         ended = trio.Event()
 
         async def end() -> None:
