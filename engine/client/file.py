@@ -17,7 +17,14 @@ from engine.client.leases import Lease
 from engine.client.stat import FileStat, stat_at_close
 from engine.client.telling import Telling
 from engine.client.tree import Tree
-from engine.errors import HandleLost, NtStatusError, RemoteProtocolError, SmbError, error_from_status
+from engine.errors import (
+    HandleLost,
+    NtStatusError,
+    RemoteProtocolError,
+    SmbError,
+    TransportError,
+    error_from_status,
+)
 from engine.proto.inflight import Reply, Request
 from engine.wire.constants import CloseFlags, IoctlFlags, LockFlags
 from engine.wire.create import CloseRequest, CloseResponse
@@ -145,7 +152,7 @@ class File:
         if self._closed:
             return
         self._end()
-        if not self._is_here():
+        if not self.is_here:
             return
         request = CloseRequest(file_id=self.file_id)
         try:
@@ -157,7 +164,8 @@ class File:
         self._closed = True
         self._tree.handles.discard(self.handle)
 
-    def _is_here(self) -> bool:
+    @property
+    def is_here(self) -> bool:
         """Whether the handle is one of the present connection."""
         return self.handle.epoch == self._tree.epoch and not (
             self._tree.link is not None and self._tree.connection.lost.is_set()
@@ -258,6 +266,36 @@ class File:
         )
         self._end()
         return self._told_untrusted(replies[1:])
+
+    def set_times_and_close(
+        self,
+        on_told: Callable[[FileStat | None, SmbError | None], None],
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        details: bool = True,
+    ) -> None:
+        """As `set_basic_and_close`, without waiting for the server.
+
+        `on_told` is called as by `close_and_tell`, with the attributes and what became of the change: None
+        if it was made, the server's refusal, or `TransportError` if the connection was lost.
+        """
+        what = f"set times of {self.path}"
+        lost = TransportError(f"{what}: the connection was lost before the server answered")
+        is_here = self.is_here
+        self._end()
+        if not is_here:
+            on_told(None, lost)
+            return
+        change = set_info(basic_information(access_ns, write_ns, None, None, None), self.file_id)
+
+        def take(replies: Sequence[Reply] | None) -> None:
+            if replies is None:
+                on_told(None, lost)
+                return
+            on_told(self._told_untrusted(replies[1:]), self._tree.refusal(replies[0], what))
+
+        self._tree.connection.send_later([change, *self._closing(details)], self._tree.batch, take)
 
     def _closing(self, details: bool) -> list[Request]:
         """The CLOSE that tells the attributes, behind a QUERY_INFO if it has to be."""

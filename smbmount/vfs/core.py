@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import trio
 
@@ -38,11 +37,9 @@ from smbmount.vfs.remote import RemoteFile, RemoteShare
 from smbmount.vfs.shedding import Shedding
 from smbmount.vfs.streams import ReadBudget
 from smbmount.vfs.symlinks import FILE_SIZE, decode_untrusted
+from smbmount.vfs.targets import LinkTargets
 from smbmount.vfs.vouching import Word
 from smbmount.vfs.writebehind import WriteBudget
-
-_TARGETS_KEPT: Final = 4096
-"""Files of a symbolic link's size whose content we remember: a large folder of links."""
 
 
 class Answer(NamedTuple):
@@ -94,7 +91,7 @@ class Core:
         self.read_budget = ReadBudget()
         self.downloads = Downloads(spawn, share.download)
         self._replacements: dict[tuple[Inode, bytes], trio.Event] = {}
-        self._targets: OrderedDict[tuple[int | str, int, int], bytes | None] = OrderedDict()
+        self.targets = LinkTargets()
 
     def keep(self, inode: Inode, file: RemoteFile) -> None:
         """Have an open file found again, should the connection be lost and the server have forgotten it."""
@@ -200,10 +197,10 @@ class Core:
         return (FILE, None) if target is None else (SYMLINK, target)
 
     async def _read_target(self, path: str, stat: FileStat) -> bytes | None:
-        key = (stat.file_id or path, stat.write_ns, stat.change_ns)
-        if key in self._targets:
-            self._targets.move_to_end(key)
-            return self._targets[key]
+        known = self.targets.find(path, stat)
+        if known is not None:
+            return known.target
+        before = self.targets.latest(path, stat)
         try:
             target = decode_untrusted(await self.share.read_file(path, FILE_SIZE))
         except (SessionDeleted, SessionExpired, TreeGone):
@@ -211,19 +208,10 @@ class Core:
         except NtStatusError:
             # One file that cannot be read (locked, no right, a bad disk) must not spoil its folder's listing.
             return None
-        self._keep_target(key, target)
+        if self.targets.latest(path, stat) is before:
+            # Else we have made a link meanwhile that got the id of this one.
+            self.targets.keep(path, stat, target)
         return target
-
-    def remember_target(self, path: str, stat: FileStat, target: bytes) -> None:
-        """We have made a symbolic link. One that was just removed may have had the same id and, within one
-        tick of the server's clock, the same times."""
-        self._keep_target((stat.file_id or path, stat.write_ns, stat.change_ns), target)
-
-    def _keep_target(self, key: tuple[int | str, int, int], target: bytes | None) -> None:
-        self._targets[key] = target
-        self._targets.move_to_end(key)
-        if len(self._targets) > _TARGETS_KEPT:
-            self._targets.popitem(last=False)
 
     async def refresh(self, inode: Inode) -> None:
         """Ask the server for the attributes; dirty data is written first, so that they are the truth.

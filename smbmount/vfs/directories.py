@@ -23,7 +23,7 @@ from smbmount.vfs.inodes import Dentry, Inode
 from smbmount.vfs.listings import MAX_ENTRIES, Entry, FolderWatch, Listing, ListingCache
 from smbmount.vfs.liststream import ListingStream
 from smbmount.vfs.prefetch import ListingsAhead, is_wanted
-from smbmount.vfs.renewal import renew_names
+from smbmount.vfs.renewal import RENEWED_WITHIN, Renewal
 from smbmount.vfs.scanner import Scanner
 from smbmount.vfs.vouching import Word
 
@@ -36,8 +36,6 @@ _MISSES: Final = 2
 """The name asked for one by one at which the whole folder is listed instead."""
 _ENTRIES_PER_MISS: Final = 1000
 """A large folder is listed again after one more miss for each so many entries: that is what it costs."""
-_RENEWED_WITHIN: Final = 0.2
-"""The last part of a listing's validity, in which it is asked for anew if it is still used."""
 _NOT_AGAIN_FOR: Final = 60.0
 """Seconds for which a folder that is too large to be listed for a look-up, or must not be, is spared."""
 
@@ -93,7 +91,8 @@ class Directories:
         self._renewing: set[Inode] = set()
         self._scanner = Scanner(core)
         self.listings = ListingCache()
-        self.ahead = ListingsAhead(core, self._scanner, self.listings, self.enter)
+        self._renewal = Renewal(core, self._list_again, self.enter)
+        self.ahead = ListingsAhead(core, self._scanner, self.listings, self.enter, self._renewal.begin)
 
     @property
     def dropped_names(self) -> int:
@@ -176,26 +175,33 @@ class Directories:
             self._priming.pop(parent).set()
 
     def note_served(self, parent: Inode, listing: Listing) -> None:
-        """A listing has answered a look-up. One that answers many is renewed before it expires."""
+        """A listing has answered a look-up. One that answers many is renewed before it expires, and so are
+        the names that lead to its folder."""
         core = self._core
         listing.served += 1
         now = core.now()
-        if (
-            listing.served < _worth(listing)
-            or listing.validity(now) > core.time_to_live(DIRECTORY) * _RENEWED_WITHIN
-            or not is_wanted(core)
-            or parent in self._renewing
-            or self._not_before.get(parent, 0.0) > now
-        ):
+        if listing.served < _worth(listing) or not is_wanted(core):
             return
-        self._renewing.add(parent)
-        core.spawn(self._renew, parent)
-        core.spawn(renew_names, core, parent)
+        self._renewal.note_used(parent)
+        if listing.validity(now) <= core.time_to_live(DIRECTORY) * RENEWED_WITHIN and self._may_renew(parent):
+            core.spawn(self._renew, parent)
 
     def note_used(self, folder: Inode) -> None:
         """A program opens a file of this folder, by a name that a listing told."""
         if folder.listing is not None and folder.listing.validity(self._core.now()):
             self.note_served(folder, folder.listing)
+
+    def _may_renew(self, parent: Inode) -> bool:
+        """Whether to list a folder again; if so it is marked as being listed."""
+        if parent in self._renewing or self._not_before.get(parent, 0.0) > self._core.now():
+            return False
+        self._renewing.add(parent)
+        return True
+
+    async def _list_again(self, parent: Inode) -> None:
+        """List a folder in use, if nobody else does at the moment."""
+        if self._may_renew(parent):
+            await self._renew(parent)
 
     async def _renew(self, parent: Inode) -> None:
         try:

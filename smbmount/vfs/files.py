@@ -335,6 +335,7 @@ class Files:
         handle = self._core.files[number]
         inode = handle.inode
         await self._drain(inode)
+        await inode.wait_for_closes()
         handle.raise_error()
         if not handle.writable:
             handle = next((other for other in inode.handles if other.writable), handle)
@@ -417,6 +418,9 @@ class Files:
             except (SmbError, OSError) as exc:
                 errors.append(exc)
         self._core.idle.close_all()
+        times_error = await self._core.late.finish()
+        if times_error is not None:
+            errors.append(times_error)
         late, self._late = self._late, set()
         for handle in late:
             await self._drain(handle.inode)

@@ -69,7 +69,9 @@ class FileSystem:
         self.names = Namespace(self.core, self.folders)
         self.renames = Renames(self.core, self.names)
         self.files = Files(self.core)
-        self.files_ahead = FilesAhead(self.core, self.folders.enter, self.files.opening.fetch_ahead)
+        self.files_ahead = FilesAhead(
+            self.core, self.folders.enter, self.files.opening.fetch_ahead, self.folders.ahead.behind
+        )
         self.files.on_open = self._note_open
         self.metadata = Metadata(self.core, self.files)
         self.xattrs = ExtendedAttributes(self.core)

@@ -9,7 +9,7 @@ walk is one when a second folder is listed that a known order puts behind the fi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -130,6 +130,10 @@ class WalkTrail:
         reach = self.window if self.pace <= 0 else int(min(self.window, valid_for * _TIMELY / self.pace))
         return islice(self._successors(self._mode, self._top), reach)
 
+    def next_folder(self) -> Name | None:
+        """The folder that will be listed next, whenever that is."""
+        return None if self._mode is None else next(self._successors(self._mode, self._top), None)
+
     def grow(self) -> None:
         """A guess was right."""
         self.window = min(self.window * 2, MAX_WINDOW)
@@ -238,14 +242,20 @@ class FileTrail:
         self._last = here
         return self._order is not None
 
-    def ahead(self, valid_for: float) -> list[Name]:
+    def ahead(self, valid_for: float, folder_behind: Callable[[Inode], Inode | None]) -> list[Name]:
         """The files that will be opened next, but none that the program will not reach in good time if what
-        is fetched is valid for so many seconds."""
+        is fetched is valid for so many seconds. `folder_behind` is asked near the end of a folder: the one
+        that goes on with the row, if its listing is here."""
         if self._last is None or self._order is None or self._last.parent.listing is None:
             return []
-        folder = self._last.parent
+        folder, reach = self._last.parent, self._reach(valid_for)
         names, index = self._last.parent.listing.small_files.after(self._order, self._last.name)
-        return [Name(folder, name) for name in names[index : index + self._reach(valid_for)]]
+        wanted = [Name(folder, name) for name in names[index : index + reach]]
+        following = folder_behind(folder) if len(wanted) < reach else None
+        if following is not None and following.listing is not None:
+            names, _ = following.listing.small_files.after(self._order, None)
+            wanted += [Name(following, name) for name in names[: reach - len(wanted)]]
+        return wanted
 
     def _reach(self, valid_for: float) -> int:
         return self.window if self.pace <= 0 else int(min(self.window, valid_for * _TIMELY / self.pace))

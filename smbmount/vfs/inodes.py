@@ -29,7 +29,7 @@ from smbmount.vfs.vouching import Word
 
 if TYPE_CHECKING:
     from smbmount.vfs.idle import IdleFile
-    from smbmount.vfs.lateclose import LateClose
+    from smbmount.vfs.lateclose import Experience, LateClose
     from smbmount.vfs.listings import FolderWatch, Listing
     from smbmount.vfs.writebehind import WriteBehind
 
@@ -66,7 +66,7 @@ class Inode:
     The attributes hold until `vouched_until` if the term is still `vouched_term`; what the kernel has cached
     of the content holds while it is `pages_term`. `pages` is the version of the content when the kernel
     last began to cache it. `is_kept` says of a folder that its handle is kept open, `broken_at` when its
-    lease was broken last.
+    lease was broken last, `experience` what the server did with the times of new files in it.
 
     `lost_depth` is the least depth of a name that was forgotten here while the kernel may know it still.
 
@@ -83,6 +83,7 @@ class Inode:
         "dated",
         "details_until",
         "directory_handles",
+        "experience",
         "file_id",
         "fresh_until",
         "handles",
@@ -131,6 +132,7 @@ class Inode:
         self.handles: list[FileHandle] = []
         self.idle: list[IdleFile] = []
         self.late: LateClose | None = None
+        self.experience: Experience | None = None
         self.lease: Lease | None = None
         self.vouched_term = 0
         self.vouched_until = 0.0

@@ -94,6 +94,8 @@ class Listing:
         self.fresh_until = fresh_until
         self.served = 0
         """Look-ups that it has answered."""
+        self.passed = 0
+        """Folders in it that a walk has come to."""
         self._word = word
         self._changed: set[str] = set()
         self._complete = complete

@@ -77,6 +77,7 @@ class Metadata:
     def __init__(self, core: Core, files: Files) -> None:
         self._core = core
         self._files = files
+        core.late.set_again = self._set_again
         self._volume: VolumeSize | None = None
         self._volume_until = 0.0
         self._volume_question = Question(core.spawn, self._ask_volume)
@@ -165,6 +166,11 @@ class Metadata:
         async with opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
             await file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
 
+    @uses_path
+    async def _set_again(self, inode: Inode, access_ns: int | None, write_ns: int | None) -> None:
+        async with self._files.opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+            await file.set_basic(access_ns=access_ns, write_ns=write_ns)
+
     async def _write_out(self, inode: Inode, change: _BasicChange) -> None:
         """Bring all data to the server, and the change along with it if that is little, of one open file."""
         writes, wrote = inode.writes, [handle for handle in inode.handles if handle.wrote]
@@ -176,10 +182,13 @@ class Metadata:
     async def _set_with_close(
         self, inode: Inode, access_ns: int | None, write_ns: int | None, attributes: FileAttributes | None
     ) -> bool:
-        """The same in one round trip with the close of a file that was just written; whether there is one."""
+        """The same with the close of a file that was just written, in one round trip, or without waiting if
+        the server surely takes it; whether there is such a close."""
         late = inode.late
         if late is None or inode.handles or len(inode.closing) > 1:
             return False
+        if attributes is None and self._core.late.set_times(late, access_ns=access_ns, write_ns=write_ns):
+            return True
         await self._core.late.set_basic(late, access_ns=access_ns, write_ns=write_ns, attributes=attributes)
         return True
 

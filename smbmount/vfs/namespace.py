@@ -24,6 +24,7 @@ from smbmount.vfs.core import Answer, Core
 from smbmount.vfs.directories import Directories
 from smbmount.vfs.errors import ABSENT, NoSuchName, PosixError
 from smbmount.vfs.inodes import Dentry, Inode
+from smbmount.vfs.lateclose import experience_in
 from smbmount.vfs.listings import Listing
 from smbmount.vfs.moves import uses_path
 from smbmount.vfs.opening import Opening
@@ -160,6 +161,7 @@ class Namespace:
             stat = await core.share.mkdir(path, lease=core.leases.for_change(parent))
         answer = Answer(stat, DIRECTORY, None, core.inodes.tick, asked_at, word)
         dentry = core.adopt_new(parent, name, smb_name, answer)
+        dentry.inode.experience = experience_in(parent)
         empty = Listing((), complete=True, fresh_until=dentry.fresh_until)
         self._directories.listings.keep(dentry.inode, empty, core.now())
         return core.reply_entry(dentry)
@@ -310,7 +312,7 @@ class Namespace:
             asked_at, path = core.now(), core.inodes.child_path(parent, smb_name)
             word, lease = core.folder_leases.word(parent), core.leases.for_change(parent)
             stat = await core.share.write_file(path, content, disposition=Disposition.CREATE, lease=lease)
-            core.remember_target(path, stat, target)
+            core.targets.keep(path, stat, target)
         answer = Answer(stat, SYMLINK, target, core.inodes.tick, asked_at, word)
         return core.reply_entry(core.adopt_new(parent, name, smb_name, answer))
 

@@ -60,12 +60,22 @@ class _ListingAhead:
 class ListingsAhead:
     """Folders that a walk will list next, listed before it gets there.
 
+    `renew(folder)` asks again for the names that lead to a folder.
+
     Invariant: entries here and those that may be on their way never exceed half of what `cache` keeps, each
     listing in flight counted with the most that it may have.
     """
 
-    def __init__(self, core: Core, scanner: Scanner, cache: ListingCache, enter: Enter) -> None:
+    def __init__(
+        self,
+        core: Core,
+        scanner: Scanner,
+        cache: ListingCache,
+        enter: Enter,
+        renew: Callable[[Inode], None],
+    ) -> None:
         self._core = core
+        self._renew = renew
         self._scanner = scanner
         self._cache = cache
         self._enter = enter
@@ -99,6 +109,8 @@ class ListingsAhead:
             return
         for name in trail.place:
             self._cache.touch(name.parent)
+            if name.parent.listing is not None:
+                name.parent.listing.passed += 1
         if guess is not None and (guess.listing is not None or not guess.done.is_set()):
             trail.grow()
             self._fill(trail)
@@ -108,6 +120,26 @@ class ListingsAhead:
         trail = self._walks.at(folder)
         if trail is not None:
             self._fill(trail)
+
+    def behind(self, folder: Inode) -> Inode | None:
+        """The folder that a walk will list after this one, which it is about to leave, if that is listed
+        already; else it is listed now. So a program that is too slow for more to be foreseen finds it."""
+        now = self._core.now()
+        self._drop_expired(now)
+        trail = self._walks.at(folder)
+        name = trail.next_folder() if trail is not None else None
+        following = self._inode(name) if name is not None else None
+        if trail is None or following is None:
+            return None
+        guess = self._ahead.get(following)
+        if guess is not None:
+            return following if guess.listing is not None and guess.listing is following.listing else None
+        if self._is_known(following):
+            return following
+        if self._is_wanted and self.rate.allows(now) and self._has_room():
+            self._start(following, trail)
+            self._renew(following)
+        return None
 
     async def take(self, folder: Inode) -> Listing | None:
         """The listing of a folder that was foreseen, waited for if it is on its way; None if there is none.
@@ -217,11 +249,18 @@ class FilesAhead:
     """Small files that a program will open next, fetched before it opens them.
 
     `fetch_file(inode)` opens a file and reads its content, to be found by the open that follows; False, or
-    an error of the engine's or the system's, if that was not possible.
+    an error of the engine's or the system's, if that was not possible. `folder_behind` is as for `FileTrail`.
     """
 
-    def __init__(self, core: Core, enter: Enter, fetch_file: Callable[[Inode], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        enter: Enter,
+        fetch_file: Callable[[Inode], Awaitable[bool]],
+        folder_behind: Callable[[Inode], Inode | None],
+    ) -> None:
         self._core = core
+        self._folder_behind = folder_behind
         self._enter = enter
         self._fetch_file = fetch_file
         self._trail = FileTrail()
@@ -258,7 +297,7 @@ class FilesAhead:
     def _fill(self) -> None:
         if not self._is_wanted or not self.rate.allows(self._core.now()):
             return
-        for name in self._trail.ahead(self._core.time_to_live(FILE)):
+        for name in self._trail.ahead(self._core.time_to_live(FILE), self._folder_behind):
             if len(self._in_flight) >= _IN_FLIGHT:
                 return
             file = _inode(self._core, self._enter, name, FILE)

@@ -5,14 +5,15 @@ fetches just what was asked. A read that lies inside one chunk is answered by a 
 where the data is there, without a checkpoint. A chunk that failed tells only those who really read it, and is
 then forgotten.
 
-Invariant: when `close()` returns, no task of this file is left.
+Invariants: when `close()` returns, no task of this file is left; requests leave in the order in which they
+were decided on, `_unsent` holds those whose task has not run yet.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -49,6 +50,7 @@ class ReadAhead:
         self._pace = Pace()
         self._streams: OrderedDict[Stream, None] = OrderedDict()
         self._running: set[Chunk] = set()
+        self._unsent: deque[Chunk] = deque()
         # Whoever reads the first byte is taken for a reader of the whole.
         self._ends: OrderedDict[int, None] = OrderedDict({0: None})
 
@@ -119,9 +121,12 @@ class ReadAhead:
         chunk.asked_at = trio.current_time()
         chunk.delivered_before = self._pace.delivered
         self._running.add(chunk)
-        self._spawn(self._fetch, chunk)
+        self._unsent.append(chunk)
+        self._spawn(self._fetch)
 
-    async def _fetch(self, chunk: Chunk) -> None:
+    async def _fetch(self) -> None:
+        # Tasks that are started together run in any order, and a reader waits for the first chunk first.
+        chunk = self._unsent.popleft()
         chunk.error = PosixError(errno.EIO, "the read was cut short")
         try:
             with chunk.scope:

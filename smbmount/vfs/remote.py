@@ -34,6 +34,10 @@ class RemoteFile(Protocol):
         """False if this open created the file."""
 
     @property
+    def is_here(self) -> bool:
+        """Whether the handle is one of the present connection."""
+
+    @property
     def initial_data(self) -> memoryview | None:
         """The file's first bytes, where they were asked for and came with the open."""
 
@@ -73,6 +77,16 @@ class RemoteFile(Protocol):
         details: bool = ...,
     ) -> FileStat | None:
         """Set times and DOS attributes and close the handle; the attributes as from `close_and_tell`."""
+
+    def set_times_and_close(
+        self,
+        on_told: Callable[[FileStat | None, SmbError | None], None],
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        details: bool = ...,
+    ) -> None:
+        """The same without waiting; `on_told` also gets the error if the times could not be set."""
 
     def close_later(self) -> None:
         """Close the handle without waiting for the server."""

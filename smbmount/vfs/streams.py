@@ -23,6 +23,8 @@ GRAIN: Final = 128 << 10
 """Chunks end at multiples of this, the kernel's own read-ahead unit, so that its reads straddle none."""
 FIRST_WINDOW: Final = 256 << 10
 """What the first sequential read fetches ahead: not much is lost if it stays the only one."""
+FIRST_LARGE_WINDOW: Final = 1 << 20
+"""The same where as much is asked for at once: who does that waits for as much anyway."""
 MAX_WINDOW: Final = 32 << 20
 """Bytes ahead of one reader: fills 10 Gbit/s at 25 ms."""
 MOUNT_LIMIT: Final = 64 << 20
@@ -67,7 +69,7 @@ class Pace:
     def enough(self) -> int:
         """Bytes in flight beyond which nothing is gained."""
         if not self.delivered:
-            return FIRST_WINDOW
+            return FIRST_LARGE_WINDOW
         delay = max(self._quickest, _OWN_DELAY)
         return max(FIRST_WINDOW, int(self._rate * min(_SURPLUS * delay, delay + _QUEUE)))
 
@@ -178,7 +180,8 @@ class Stream:
 
     def begin(self, offset: int, length: int, size: int) -> bool:
         """Fetch what a reader asks for who may go on behind it; False if there is no room."""
-        self._grow_at = offset + length + 1
+        if length < FIRST_LARGE_WINDOW:
+            self._grow_at = offset + length + 1
         return self._append(offset, self._boundary(offset, max(length, FIRST_WINDOW), size))
 
     def advance(self, offset: int, end: int, size: int) -> None:
@@ -203,7 +206,7 @@ class Stream:
         self._grow_at = end + self._window // 4
 
     def _extend(self, end: int, size: int) -> None:
-        window = min(self._window, self._budget.share())
+        window = min(self._window, self._pace.enough, self._budget.share())
         frontier = self._chunks[-1].end
         step = min(self._chunk, max(window // 4, GRAIN))
         while frontier < size and (frontier < end or frontier + step <= end + window):

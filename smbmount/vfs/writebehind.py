@@ -6,7 +6,8 @@ Order of locks: none; everything between two awaits is one step.
 
 Invariants: extents leave the queue first in, first out; two extents that overlap are never in flight
 together; `WriteBudget.used` is the sum of the bytes queued and in flight; an extent that failed is
-never sent again, and its error waits in the handle that wrote it.
+never sent again, and its error waits in the handle that wrote it; WRITEs leave in the order of the queue,
+`_unsent` holds those in flight whose task has not run yet.
 """
 
 from __future__ import annotations
@@ -104,6 +105,9 @@ class WriteBudget:
         self.sent = 0
         """WRITEs so far."""
         self._watching = False
+        self._dwelling: dict[WriteBehind, float] = {}
+        """Files with an unfinished extent and when it is sent, the earliest first."""
+        self._is_dwelling = False
         self.changed = Signal()
         self.window = WriteWindow()
         self.active: set[WriteBehind] = set()
@@ -137,6 +141,30 @@ class WriteBudget:
         finally:
             self._watching = False
 
+    def dwell(self, spawn: Callable[..., object], writes: WriteBehind) -> None:
+        """Send what lies unfinished of a file after a while. One task does that for all of them."""
+        self._dwelling.setdefault(writes, trio.current_time() + DWELL)
+        if not self._is_dwelling:
+            self._is_dwelling = True
+            spawn(self._dwell)
+
+    def rouse(self, writes: WriteBehind) -> None:
+        """Nothing of a file lies unfinished any more."""
+        self._dwelling.pop(writes, None)
+
+    async def _dwell(self) -> None:
+        try:
+            while self._dwelling:
+                await trio.sleep_until(next(iter(self._dwelling.values())))
+                now = trio.current_time()
+                for writes in [writes for writes, due in self._dwelling.items() if due <= now]:
+                    self.rouse(writes)
+                    writes.push()
+                    if writes.is_queued:
+                        self._dwelling[writes] = now + DWELL
+        finally:
+            self._is_dwelling = False
+
 
 class WriteBehind:
     """The unwritten data of one inode.
@@ -162,10 +190,15 @@ class WriteBehind:
         self._upload = upload
         self._queue: deque[Extent] = deque()
         self._in_flight: list[Extent] = []
+        self._unsent: deque[Extent] = deque()
         self._window_used = 0
         self._serial = 0
-        self._dwelling = False
         self.dirty = 0
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether there is anything that was not sent yet."""
+        return bool(self._queue)
 
     async def wait_for_room(self, length: int) -> None:
         """Return once `length` more bytes are within both limits; a lone write always is."""
@@ -207,9 +240,8 @@ class WriteBehind:
         if tail.length >= self._chunk:
             tail.sealed = True
         self._pump()
-        if self._queue and not self._dwelling:
-            self._dwelling = True
-            self._spawn(self._dwell)
+        if self._queue:
+            self._budget.dwell(self._spawn, self)
 
     def push(self) -> None:
         """Send what lies unfinished."""
@@ -259,9 +291,13 @@ class WriteBehind:
             self._window_used += extent.cost
             extent.sent_at = trio.current_time()
             self._budget.sent += 1
-            self._spawn(self._send, extent)
+            self._unsent.append(extent)
+            self._spawn(self._send)
+        self._budget.rouse(self)
 
-    async def _send(self, extent: Extent) -> None:
+    async def _send(self) -> None:
+        # Tasks that are started together run in any order; the server is to get them in that of the file.
+        extent = self._unsent.popleft()
         data = extent.parts[0] if len(extent.parts) == 1 else b"".join(extent.parts)
         error: SmbError | OSError | None = PosixError(errno.EIO, "the write was cut short")
         try:
@@ -289,11 +325,3 @@ class WriteBehind:
             self._budget.active.discard(self)
         self._pump()
         self._budget.changed.fire()
-
-    async def _dwell(self) -> None:
-        try:
-            while self._queue:
-                await trio.sleep(DWELL)
-                self.push()
-        finally:
-            self._dwelling = False

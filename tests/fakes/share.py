@@ -141,6 +141,7 @@ class FakeFile:
         self.existed = existed
         self.node = node
         self.closed = False
+        self.is_here = True
         self.shares_delete = True
         self.lease = lease
         self.initial_data = memoryview(bytes(node.data[:read])) if read else None
@@ -284,6 +285,31 @@ class FakeFile:
             self.close_later()
         return self._told_at_close(details)
 
+    def set_times_and_close(
+        self,
+        on_told: Callable[[FileStat | None, SmbError | None], None],
+        *,
+        access_ns: int | None = None,
+        write_ns: int | None = None,
+        details: bool = True,
+    ) -> None:
+        """Set times and close now; what becomes of it is told once the round trip is over."""
+        error = self._share.failure("set_times_and_close")
+        if error is None:
+            self._set(access_ns, write_ns, None)
+        self.close_later()
+        told = self._told_at_close(details)
+
+        async def tell() -> None:
+            try:
+                await self._share.enter("set_times_and_close", self.path)
+            except SmbError as lost:
+                on_told(None, lost)
+            else:
+                on_told(told, error)
+
+        trio.lowlevel.spawn_system_task(tell)
+
     def _told_at_close(self, details: bool) -> FileStat | None:
         if not details and not self._share.tells_at_close:
             return None
@@ -376,7 +402,7 @@ class FakeShare:
         self.most_in_flight = 0
         self._failures: dict[str, list[SmbError | Exception]] = {}
         self._gates: dict[str, trio.Event] = {}
-        self._next_number = 100
+        self.next_number = 100
         self._now = 1_600_000_000 * 10**9
         self.root = self._new_node(is_directory=True)
 
@@ -455,7 +481,7 @@ class FakeShare:
 
     def take_back(self, node: Node) -> None:
         """The next file made gets the number and times of this one: a quick server with a slow clock."""
-        self._next_number, self._now = node.number - 1, node.created - 100
+        self.next_number, self._now = node.number - 1, node.created - 100
 
     # What `FakeFile` needs.
 
@@ -816,8 +842,8 @@ class FakeShare:
                 yield from self._folders(child)
 
     def _new_node(self, *, is_directory: bool) -> Node:
-        self._next_number += 1
-        return Node(self._next_number, self.tick(), is_directory=is_directory)
+        self.next_number += 1
+        return Node(self.next_number, self.tick(), is_directory=is_directory)
 
     def _make_folders(self, path: str) -> tuple[Node, str]:
         *folders, name = path.split("\\")

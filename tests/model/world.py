@@ -23,7 +23,7 @@ _NO_SLOT: Final = "no such slot"
 
 
 class Seen(NamedTuple):
-    """What `stat` tells. `same`: the client's slots that are open on this very file. `identity` differs between
+    """What `stat` tells. `same`: the client's slots open on this very file; `identity` differs between
     worlds."""
 
     kind: str

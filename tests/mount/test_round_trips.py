@@ -191,6 +191,44 @@ def test_copying_a_small_file_with_its_times(mount: Mount, tmp_path: Path) -> No
     assert (mount.path / "new").stat().st_mtime == 1_000_000_000
 
 
+def test_copying_a_tree_of_small_files(samba: SambaServer, folder: Path, mount: Mount) -> None:
+    for inner in "abc":
+        (folder / "source" / inner).mkdir(parents=True)
+        for number in range(10):
+            (folder / "source" / inner / f"{number}").write_text(f"{inner}{number}")
+    samba.adopt(folder / "source")
+    made = trips(mount, lambda: shutil.copytree(mount.path / "source", mount.path / "copy"))
+    assert made["CREATE"] == made["WRITE"] == made["SET_INFO+CLOSE"] == 30
+    assert made["CREATE+CLOSE"] == 4, "the folders that are made"
+    assert made["CREATE+SET_INFO+CLOSE"] == 4, "their times"
+    read = made["CREATE+READ"] + made["CREATE+QUERY_INFO+READ"]
+    assert read == 30
+    assert made.total() - 90 - 8 - read <= 10, "names and listings"
+    for inner in "abc":
+        for number in range(10):
+            source, copy = (folder / top / inner / f"{number}" for top in ("source", "copy"))
+            assert copy.read_text() == source.read_text()
+            assert copy.stat().st_mtime_ns // 100 == source.stat().st_mtime_ns // 100
+
+
+def test_times_set_behind_the_close_of_a_new_file_are_not_waited_for(
+    samba_factory: SambaFactory, mount_factory: MountFactory
+) -> None:
+    server = samba_factory()
+    mount = mount_factory(server)
+    for name in ("first", "second"):
+        with (mount.path / name).open("wb", buffering=0) as file, ThreadPoolExecutor(1) as program:
+            file.write(b"content")
+            file.close()
+            if name == "first":
+                os.utime(mount.path / name, (1, 1))
+                continue
+            with frozen(server):
+                program.submit(os.utime, mount.path / name, (1, 1)).result(20)
+        assert (mount.path / name).stat().st_mtime == 1
+        assert (server.share_path() / name).stat().st_mtime == 1
+
+
 def test_space_is_asked_for_once(mount: Mount) -> None:
     os.statvfs(mount.path)
     assert trips(mount, lambda: [os.statvfs(mount.path) for _ in range(20)]).total() == 0

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 import engine
-from engine import FileStat, Share, ntstatus
+from engine import FileStat, Share, SmbError, ntstatus
 from engine.wire.constants import Command
 from tests.fakes.server import FakeServer
 from tests.fakes.server_behaviours import KeepsWaiting
@@ -249,6 +249,67 @@ def test_a_file_is_closed_though_its_attributes_could_not_be_set(spreads: bool) 
             await file.set_basic_and_close(write_ns=10**18)
 
     run(server, test)
+
+
+async def times_set(file: engine.File, details: bool = False) -> tuple[FileStat | None, SmbError | None]:
+    """Set a time and close a file; what is told of it in the end."""
+    sender, receiver = trio.open_memory_channel[tuple[FileStat | None, SmbError | None]](1)
+
+    def on_told(stat: FileStat | None, error: SmbError | None) -> None:
+        sender.send_nowait((stat, error))
+
+    file.set_times_and_close(on_told, write_ns=10**18, details=details)
+    return await receiver.receive()
+
+
+@pytest.mark.parametrize("credits", [1, 64])
+def test_times_are_set_and_the_file_is_closed_without_waiting(credits: int) -> None:
+    server = FakeServer(total_credits=credits)
+    server.tree.add_file("a", b"content")
+
+    async def test(share: Share) -> None:
+        file = await share.open("a", access=READ_WRITE)
+        before = share.statistics().trips
+        stat, error = await times_set(file)
+        assert error is None
+        assert stat is not None
+        assert (stat.write_ns, stat.size) == (10**18, 7)
+        if credits > 1:
+            assert share.statistics().trips - before == {"SET_INFO+CLOSE": 1}
+
+    run(server, test)
+
+
+@pytest.mark.parametrize("spreads", [False, True])
+def test_times_that_are_refused_are_told_and_the_file_is_closed(spreads: bool) -> None:
+    server = served()
+
+    async def test(share: Share) -> None:
+        file = await share.open("a", access=READ_WRITE)
+        server.failure_spreads = spreads
+        server.refusals[Command.SET_INFO] = ntstatus.STATUS_ACCESS_DENIED
+        _, error = await times_set(file, details=True)
+        assert isinstance(error, engine.AccessDenied)
+        assert "set times of a" in str(error)
+
+    run(server, test)
+
+
+def test_who_set_times_hears_of_the_connections_end() -> None:
+    server = KeepsWaiting(Command.SET_INFO)
+    server.tree.add_file("a")
+
+    async def main() -> None:
+        async with connected(server) as share:
+            first, second = await share.open("a"), await share.open("a")
+            told: list[tuple[FileStat | None, SmbError | None]] = []
+            first.set_times_and_close(lambda *what: told.append(what), write_ns=1)
+            server.hang_up()
+            await share.wait_lost()
+            second.set_times_and_close(lambda *what: told.append(what), write_ns=1)
+            assert [(stat, type(error)) for stat, error in told] == [(None, engine.TransportError)] * 2
+
+    trio.run(main)
 
 
 @pytest.mark.parametrize("spreads", [False, True])

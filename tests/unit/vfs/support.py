@@ -100,8 +100,9 @@ async def create(fs: FileSystem, name: str, flags: int = READ_WRITE, mode: int =
 class Listed:
     """What a program reads from an open folder: the kernel's side of readdir."""
 
-    def __init__(self, fs: FileSystem, handle: int, room: int = 10**9) -> None:
+    def __init__(self, fs: FileSystem, handle: int, room: int = 10**9, number: int = ROOT) -> None:
         self.fs = fs
+        self.number = number
         self.handle = handle
         self.room = room
         self.position = 0
@@ -140,7 +141,7 @@ class Listed:
 async def list_folder(fs: FileSystem, number: int = ROOT, room: int = 10**9) -> Listed:
     """Open, read and close a folder."""
     handle = await fs.folders.opendir(number)
-    listed = Listed(fs, handle, room)
+    listed = Listed(fs, handle, room, number)
     await listed.read_all()
     await fs.folders.releasedir(handle)
     return listed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import pytest
@@ -213,12 +213,22 @@ def test_half_of_the_guesses_may_be_wrong() -> None:
 FILES: Final[Tree] = {**{f"f{index:02}": 10 for index in range(20)}, "d": {}, "empty": 0, "large": 65_537}
 
 
-def open_files(trail: FileTrail, world: World, *paths: str, foreseen: bool = False) -> list[str]:
+def nothing(folder: Inode) -> None:
+    """No folder is known to go on with a row."""
+
+
+def open_files(
+    trail: FileTrail,
+    world: World,
+    *paths: str,
+    foreseen: bool = False,
+    behind: Callable[[Inode], Inode | None] = nothing,
+) -> list[str]:
     """A program opens these files; what is wanted after the last of them."""
     wanted = False
     for path in paths:
         wanted = trail.opened(world[path], foreseen, 0.0)
-    return [name.name.decode() for name in trail.ahead(1.0)] if wanted else []
+    return [name.name.decode() for name in trail.ahead(1.0, behind)] if wanted else []
 
 
 def test_the_second_small_file_in_a_row_makes_the_next_ones_wanted() -> None:
@@ -235,7 +245,7 @@ def test_no_file_is_wanted_that_is_not_opened_in_time(pace: float, reach: int) -
     for index in range(20):
         trail.opened(world[f"f{index:03}"], foreseen=index > 1, now=index * pace)
     assert trail.pace == pytest.approx(pace, rel=0.01)
-    assert len(trail.ahead(valid_for=1.0)) in (reach, reach - 1)
+    assert len(trail.ahead(1.0, nothing)) in (reach, reach - 1)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +260,23 @@ def test_the_first_file_of_the_next_folder_goes_on_with_a_row() -> None:
     assert open_files(trail, world, "a/f18", "a/f19") == []
     assert open_files(trail, world, "b/f00") == ["f01", "f02", "f03", "f04"]
     assert open_files(trail, world, "a/f07") == []
+
+
+def test_a_row_goes_on_in_the_folder_behind() -> None:
+    world = World({"a": FILES, "b": FILES})
+    asked: list[Inode] = []
+
+    def behind(folder: Inode) -> Inode | None:
+        asked.append(folder)
+        return world["b"]
+
+    trail = FileTrail()
+    assert open_files(trail, world, "a/f03", "a/f04", behind=behind) == ["f05", "f06", "f07", "f08"]
+    assert asked == []
+    wanted = open_files(trail, world, "a/f17", "a/f18", behind=behind)
+    assert wanted == ["f19", "f00", "f01", "f02"]
+    assert asked == [world["a"]]
+    assert open_files(FileTrail(), world, "a/f17", "a/f18") == ["f19"]
 
 
 def test_kept_listings_are_bounded_together_and_the_oldest_gives_way() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -333,7 +334,7 @@ class Reader:
         self.fetched: list[Inode] = []
         self.most = 0
         self.succeeds = succeeds
-        self.ahead = FilesAhead(fs.core, fs.folders.enter, self._fetch)
+        self.ahead = FilesAhead(fs.core, fs.folders.enter, self._fetch, fs.folders.ahead.behind)
 
     async def _fetch(self, inode: Inode) -> bool:
         self.fetched.append(inode)
@@ -432,3 +433,46 @@ async def test_no_file_is_fetched_ahead_without_prefetch() -> None:
         listed, reader = await list_folder(fs), Reader(fs)
         await reader.open(listed, listed.names)
         assert reader.fetched == []
+
+
+async def read_files(fs: FileSystem, listed: Listed, names: list[bytes]) -> None:
+    """Read files as a program does that copies each of them over a long line."""
+    for name in names:
+        opened = await fs.files.open((await fs.names.lookup(listed.number, name)).number, os.O_RDONLY)
+        assert await fs.files.read(opened.number, 0, 100) == b"content"
+        await fs.files.release(opened.number)
+        await trio.sleep(0.027)
+
+
+@virtual_time
+async def test_a_slow_walk_finds_the_next_folder_and_its_first_files_when_it_comes_there() -> None:
+    """Its listings would be outdated if they were fetched as soon as it is known that they will be needed."""
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        for folder in range(6):
+            for number in range(25):
+                share.put(f"tree\\d{folder}\\f{number:02}", b"content")
+        tree = (await lookup(fs, "tree")).number
+        for name in (await list_folder(fs, tree)).names:
+            if name in (b"d0", b"d1", b"d2"):
+                listed = await list_folder(fs, (await fs.names.lookup(tree, name)).number)
+                await read_files(fs, listed, listed.names)
+                continue
+            with share.hold("scandir"), share.hold("stat"), share.hold("open"), trio.fail_after(0.2):
+                assert (await lookup(fs, "tree")).number == tree
+                number = (await fs.names.lookup(tree, name)).number
+                listed = await list_folder(fs, number)
+                await read_files(fs, listed, listed.names[:3])
+            await read_files(fs, listed, listed.names[3:])
+        assert fs.prefetch_statistics()["files_unused"] == 0
+        assert fs.prefetch_statistics()["unused"] <= 2, "but for those foreseen before it proved to be slow"
+
+
+@virtual_time
+async def test_near_the_end_of_a_folder_that_is_no_walks_nothing_is_listed() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        for folder in range(3):
+            for number in range(25):
+                share.put(f"d{folder}\\f{number:02}", b"content")
+        listed = await list_folder(fs, (await lookup(fs, "d0")).number)
+        await read_files(fs, listed, listed.names)
+        assert set(scans(share)) == {"d0"}

@@ -107,6 +107,21 @@ async def test_the_first_read_fetches_little_ahead() -> None:
 
 
 @virtual_time
+async def test_a_large_first_read_fetches_as_much_again() -> None:
+    async with bench(100 * MIB) as b:
+        await b.read(0, MIB)
+        assert b.fetched() == [(0, MIB), *((MIB + 256 * KIB * index, 256 * KIB) for index in range(4))]
+
+
+@virtual_time
+async def test_requests_leave_in_the_order_of_the_file() -> None:
+    async with bench(40 * MIB) as b:
+        for position in range(0, 40 * MIB, MIB):
+            await b.read(position, MIB)
+        assert b.fetched() == sorted(b.fetched())
+
+
+@virtual_time
 async def test_reads_here_and_there_fetch_just_what_is_asked() -> None:
     async with bench(64 * MIB) as b:
         for offset in (5 * MIB, 3 * MIB, 60 * MIB, 9 * MIB):

@@ -220,3 +220,48 @@ async def test_a_folder_that_we_change_is_passed_for_nothing_and_its_times_are_a
             assert (share.count(), shown.number, shown.attribute_timeout) == (before, folder, 0.0)
             await trio.sleep(0.05)
         assert (await fs.metadata.getattr(folder)).write_ns == share.find("folder").written
+
+
+@virtual_time
+async def test_names_that_a_folder_lacks_in_which_others_are_made_and_filled_are_known() -> None:
+    async with mounted() as (share, fs):
+        tree = (await fs.names.mkdir(ROOT, b"tree")).number
+        for number in range(10):
+            before = share.count("stat") + share.count("scandir")
+            with refused(errno.ENOENT):
+                await fs.names.lookup(tree, f"{number}".encode())
+            assert share.count("stat") + share.count("scandir") == before
+            folder = (await fs.names.mkdir(tree, f"{number}".encode())).number
+            await work_in(fs, folder, 0.7)
+        assert share.count("stat") + share.count("scandir") < 40
+
+
+@virtual_time
+async def test_what_another_client_makes_there_is_missed_no_longer_than_a_name_is_believed() -> None:
+    async with mounted() as (share, fs):
+        tree = (await fs.names.mkdir(ROOT, b"tree")).number
+        for number in range(10):
+            name = f"{number}".encode()
+            with refused(errno.ENOENT):
+                await fs.names.lookup(tree, name)
+            share.put_folder(f"tree\\{number}")
+            folder = (await fs.names.mkdir(tree, b"ours " + name)).number
+            await work_in(fs, folder, 1.01)
+            assert (await fs.names.lookup(tree, name)).number
+
+
+@virtual_time
+async def test_a_large_folder_on_the_way_is_not_listed_for_one_name() -> None:
+    async with mounted(FakeShare(batch_size=1000)) as (share, fs):
+        for number in range(200):
+            share.put(f"tree\\{number}")
+        share.put_folder("tree\\inner")
+        folder = (await lookup(fs, "tree/inner")).number
+        tree = fs.core.inodes[folder].names[0].parent.number
+        for _ in range(4):
+            await is_missing(fs, "tree/absent")
+            await fs.names.lookup(tree, b"1")
+        listed = [call.arguments[0] for call in share.calls if call.operation == "scandir"]
+        await work_in(fs, folder, 3)
+        later = [call.arguments[0] for call in share.calls if call.operation == "scandir"]
+        assert set(later[len(listed) :]) == {"tree\\inner"}

@@ -74,9 +74,8 @@ class Bench:
         self.writes.add(self.writer, offset, data)
 
     def sent(self) -> list[tuple[object, ...]]:
-        """Offset and length of each request, in the order of offsets: what is in flight has no order."""
-        sent = [call.arguments[1:] for call in self.share.calls if call.operation == "write_at"]
-        return sorted(sent, key=lambda arguments: int(str(arguments[0])))
+        """Offset and length of each request, in the order in which they left."""
+        return [call.arguments[1:] for call in self.share.calls if call.operation == "write_at"]
 
 
 @asynccontextmanager
@@ -123,6 +122,17 @@ async def test_large_writes_go_out_at_once_and_many_together() -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert b.share.in_flight == FIRST_WINDOW // MIB
         await b.writes.drain()
+        assert b.sent() == [(index * MIB, MIB) for index in range(8)]
+
+
+@virtual_time
+async def test_requests_leave_in_the_order_of_the_writes() -> None:
+    async with bench() as b:
+        for index in range(40):
+            await b.write(index * MIB, bytes(MIB))
+            await b.write(index * MIB, bytes(4 * KIB))
+        await b.writes.drain()
+        assert b.sent() == [(index * MIB, length) for index in range(40) for length in (MIB, 4 * KIB)]
 
 
 @virtual_time
