@@ -48,13 +48,14 @@ class Way:
     """Where a share is, and what stays the same over all connections to it.
 
     A server knows leases and durable handles by `client_guid`. `renew` tells which accounts to try when
-    `credentials` are refused; it is called in a thread.
+    `credentials` are refused; it is called in a thread. `connecting_took` are the seconds for TCP last time.
     """
 
     unc: Unc
     credentials: Credentials
     config: ConnectConfig
     renew: Callable[[], Sequence[Credentials]] | None = None
+    connecting_took: float = 0.0
     client_guid: uuid.UUID = field(default_factory=uuid.uuid4)
     leases: LeaseTable = field(default_factory=LeaseTable)
     statistics: Statistics = field(default_factory=Statistics)
@@ -78,11 +79,12 @@ class Way:
 
         Raises `TransportError`.
         """
-        pool = BufferPool()
+        pool, began = BufferPool(), trio.current_time()
         with trio.move_on_after(seconds) as scope:
             transport = await open_transport(address or self.host, self.port, pool)
         if scope.cancelled_caught:
             raise TransportError(f"{self.host} port {self.port} did not answer within {seconds:g} s")
+        self.connecting_took = trio.current_time() - began
         machine = Machine(self.config.max_credits, pool.allocate, self.statistics)
         table = self.leases if leases is None else leases
         async with open_connection(transport, machine, self.unc.server, table) as connection:

@@ -24,7 +24,15 @@ from engine.client.handles import Handle
 from engine.client.session import Session, log_on_again
 from engine.client.tree import Tree
 from engine.client.watch import LineWatch
-from engine.errors import AuthError, HandleLost, NtStatusError, SmbError, TransportError, raised_again
+from engine.errors import (
+    AuthError,
+    HandleLost,
+    NtStatusError,
+    RemoteProtocolError,
+    SmbError,
+    TransportError,
+    raised_again,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +44,12 @@ _JITTER: Final = 0.3
 """The part of a pause that is left to chance: clients of one server are not to come back all at once."""
 
 _REFUSED: Final = 30.0
-_CONNECTING: Final = (1.0, 1.0, 5.0)
-"""Seconds for TCP, attempt by attempt: a packet that got lost is sent again later and later, a new attempt at
-once; now and then one for lines that are slower than that."""
+_CONNECTING: Final = 1.0
+"""Seconds for TCP to connect, more if the last time took more than a third of it: packets that got lost are
+sent again later and later, those of a new attempt at once."""
+_SLOW_EVERY: Final = 16
+_SLOW: Final = 4.0
+"""One attempt in so many has so many times as long, in case the line has become slower than it was."""
 
 _SET_UP: Final = 5.0
 """Seconds for the way to the share at first; twice as many after each time that this was too short."""
@@ -73,6 +84,7 @@ class Link:
         self._way = way
         self._tree = tree
         self._refusal: SmbError | None = None
+        self._said = ""
         self._refused: set[Credentials] = set()
         self._changed = trio.Event()
         self._returned = trio.Event()
@@ -158,10 +170,13 @@ class Link:
         begun, pause, attempt = trio.current_time(), _FIRST_PAUSE, 0
         while not self._ended:
             address = self._address if error is not None and error.errno in _BY_ADDRESS else None
-            error = await self._try(_CONNECTING[attempt % len(_CONNECTING)], address, begun)
+            attempt += 1
+            seconds = max(_CONNECTING, 3 * self._way.connecting_took)
+            if attempt % _SLOW_EVERY == 0:
+                seconds *= _SLOW
+            error = await self._try(seconds, address, begun)
             if error is None:
                 return
-            attempt += 1
             log.debug("%s cannot be reached again: %s", self._way.unc, error)
             if isinstance(error, AuthError) and await self._change_account():
                 continue
@@ -190,14 +205,22 @@ class Link:
         """Whether the server was reached and does not want us; it is said in the log once for each reason."""
         status = error.status if isinstance(error, AuthError | NtStatusError) else None
         refused = isinstance(error, AuthError | NtStatusError) and status not in _RETRIED
+        if refused:
+            self._say(f"{self._way.unc} refuses us since the connection was lost: {error}")
+        elif isinstance(error, RemoteProtocolError):
+            self._say(f"{self._way.unc} cannot be trusted since the connection was lost: {error}")
         if not refused:
             self._refusal = None
             return False
-        if str(error) != str(self._refusal):
-            log.warning("%s refuses us since the connection was lost: %s", self._way.unc, error)
         self._refusal = error
         self._tell()
         return True
+
+    def _say(self, words: str) -> None:
+        """Say it in the log, once in a row."""
+        if words != self._said:
+            log.warning("%s", words)
+        self._said = words
 
     async def _try(self, seconds: float, address: str | None, begun: float) -> SmbError | None:
         """One attempt: returns why it failed, or None when the connection was made and is lost again."""
@@ -223,6 +246,7 @@ class Link:
         self._address = tree.connection.remote_address
         self._patience = min(_SET_UP, self._way.config.timeout)
         self._refused.clear()
+        self._said = ""
         log.debug("connected to %s again after %.1f s", self._way.unc, trio.current_time() - begun)
         self._tell()
         await self._attend(tree.connection, tree.session)

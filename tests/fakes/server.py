@@ -90,6 +90,8 @@ class FakeServer:
         """Whether a failed part of a compound makes the parts after it fail, CLOSE included."""
         self.refusals: dict[Command, int] = {}
         """Commands that fail with this status."""
+        self.refuses_accounts = False
+        """Whether nobody is let in any more."""
         self.tree = MemoryTree()
         self.port = 0
         self.peers: list[Peer] = []

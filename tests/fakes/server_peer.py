@@ -133,6 +133,8 @@ class ServerSession:
     signer: Signer | None = None
     sealer: Sealer | None = None
     legs: int = 0
+    is_set_up: bool = False
+    has_expired: bool = False
 
 
 @dataclass(slots=True)
@@ -270,6 +272,8 @@ class Peer:
     def _check_chain(self, request: Request) -> None:
         if self._chain_status != ntstatus.STATUS_SUCCESS:
             raise Refused(self._chain_status)
+        if self.session is not None and self.session.has_expired:
+            raise Refused(ntstatus.STATUS_NETWORK_SESSION_EXPIRED)
         if refusal := self.server.refusals.get(request.COMMAND):
             raise Refused(refusal)
 
@@ -291,6 +295,10 @@ class Peer:
         if self.session is None:
             self.session = ServerSession(self.preauth.copy())
         session = reply.session = self.session
+        if self.server.refuses_accounts:
+            raise Refused(ntstatus.STATUS_LOGON_FAILURE)
+        if session.is_set_up:
+            session.context, session.is_set_up = None, False
         session.preauth.update(message)
         session.legs += 1
         token = bytes(request.security_buffer)
@@ -311,7 +319,10 @@ class Peer:
             reply.status, flags = ntstatus.STATUS_MORE_PROCESSING_REQUIRED, 0
             reply.hash_into = session.preauth
         elif session.context is not None:
-            flags = self._protect(session, session.context.session_key)
+            if session.signer is None:
+                flags = self._protect(session, session.context.session_key)
+            # What is authenticated anew keeps its keys.
+            session.is_set_up, session.has_expired = True, False
             reply.signed = session.signer is not None
         reply.body = SessionSetupResponse(flags, self.server.log_on_token(answer)).encode()
 

@@ -91,7 +91,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def test_fault_1_an_idle_mount_heals_when_smbd_restarts(line: LineFactory) -> None:
+def test_fault_01_an_idle_mount_heals_when_smbd_restarts(line: LineFactory) -> None:
     it = line()
     (it.path / "file").write_text("content")
     it.server.restart()
@@ -101,7 +101,7 @@ def test_fault_1_an_idle_mount_heals_when_smbd_restarts(line: LineFactory) -> No
 
 
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "by path"])
-def test_fault_1_open_files_come_back(line: LineFactory, durable: bool) -> None:
+def test_fault_01_open_files_come_back(line: LineFactory, durable: bool) -> None:
     it = line(durable=durable)
     written = os.open(it.path / "written", os.O_CREAT | os.O_RDWR)
     os.write(written, b"before ")
@@ -122,7 +122,7 @@ def test_fault_1_open_files_come_back(line: LineFactory, durable: bool) -> None:
     assert (it.there / "written").read_bytes() == b"before after after "
 
 
-def test_fault_1_a_file_that_was_replaced_is_stale_alone(line: LineFactory) -> None:
+def test_fault_01_a_file_that_was_replaced_is_stale_alone(line: LineFactory) -> None:
     it = line(durable=False)
     it.mount.expect_log("replaced is another file now|cannot be opened again")
     for name in ("replaced", "kept"):
@@ -143,7 +143,7 @@ def test_fault_1_a_file_that_was_replaced_is_stale_alone(line: LineFactory) -> N
     assert (it.path / "kept").read_text() == "KEPT"
 
 
-def test_fault_2_copies_in_and_out_complete_bit_for_bit(line: LineFactory, tmp_path: Path) -> None:
+def test_fault_02_copies_in_and_out_complete_bit_for_bit(line: LineFactory, tmp_path: Path) -> None:
     it = line()
     source = tmp_path / "source"
     source.write_bytes(random.Random(2).randbytes(48 * MIB))
@@ -156,7 +156,7 @@ def test_fault_2_copies_in_and_out_complete_bit_for_bit(line: LineFactory, tmp_p
     assert digest(tmp_path / "back") == digest(source)
 
 
-def test_fault_2_trees_are_made_and_removed_while_the_line_is_cut(line: LineFactory, tmp_path: Path) -> None:
+def test_fault_02_trees_are_made_and_removed_while_the_line_is_cut(line: LineFactory, tmp_path: Path) -> None:
     it = line()
     for folder in range(4):
         (tmp_path / "tree" / f"folder{folder}").mkdir(parents=True)
@@ -172,7 +172,7 @@ def test_fault_2_trees_are_made_and_removed_while_the_line_is_cut(line: LineFact
     assert os.listdir(it.there) == []
 
 
-def test_fault_3_black_hole(line: LineFactory) -> None:
+def test_fault_03_black_hole(line: LineFactory) -> None:
     """`ls` ends within the timeout, `df` at once, and everything goes on when the line is back."""
     it = line("timeout=4", "actimeo=0")
     it.mount.expect_log("no answer for")
@@ -194,7 +194,7 @@ def test_fault_3_black_hole(line: LineFactory) -> None:
     assert (it.path / "file").read_text() == "content"
 
 
-def test_fault_4_a_server_that_stops_for_a_while(line: LineFactory) -> None:
+def test_fault_04_a_server_that_stops_for_a_while(line: LineFactory) -> None:
     it = line()
     (it.path / "file").write_text("content")
     pids = it.server.connection_pids()
@@ -260,6 +260,30 @@ def test_fault_12_a_changed_password_in_the_credentials_file_is_used(
         server.restart()
         (mount.path / "file").write_text(password)
         assert (server.share_path() / "file").read_text() == password
+
+
+def test_fault_12_the_share_is_removed(line: LineFactory) -> None:
+    it = line("timeout=20")
+    it.mount.expect_log("refuses us since the connection was lost")
+    (it.path / "file").write_text("content")
+    it.server.conf.write_text(it.server.conf.read_text().replace("[data]", "[renamed]"))
+    it.server.restart()
+    wait_until(lambda: "refuses us" in it.mount.log_text(), "the refusal is said")
+    assert error_of(lambda: os.listdir(it.path)) == errno.ENOENT
+    assert it.mount.log_text().count("refuses us") == 1
+
+
+def test_fault_08_a_break_that_crosses_a_reconnect(line: LineFactory, tmp_path: Path) -> None:
+    """Another client takes the lease away while ours is being brought back: no write is lost on either side."""
+    it = line()
+    descriptor = os.open(it.path / "file", os.O_CREAT | os.O_RDWR)
+    for number in range(10):
+        os.pwrite(descriptor, b"%4d" % number, 4 * number)
+        it.proxy.tell(Reset())
+        it.server.smbclient("data", f"get file {tmp_path / 'got'}")
+        os.pwrite(descriptor, b"more", 40)
+    os.close(descriptor)
+    assert (it.there / "file").read_bytes() == b"".join(b"%4d" % number for number in range(10)) + b"more"
 
 
 def test_hard_waits_for_the_server_as_long_as_it_takes(line: LineFactory) -> None:

@@ -73,8 +73,8 @@ def test_every_fault_has_its_row_its_tests_and_its_state() -> None:
     for number, _, _, shown_by, state in rows:
         named = set(re.findall(r"`(test_\w+)`", shown_by))
         assert not named - defined, f"row {number}: {named - defined} do not exist"
-        assert state in {"done", "reconnect"} or state.startswith("part: "), f"row {number}: {state}"
-        assert named or state == "reconnect", f"row {number} has no test"
+        assert state == "done" or state.startswith("part: "), f"row {number}: {state}"
+        assert named, f"row {number} has no test"
 
 
 def test_every_test_of_a_fault_is_in_its_row() -> None:

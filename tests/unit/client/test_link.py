@@ -1,0 +1,185 @@
+"""The link's patience, in virtual time: days of a server that comes and goes, without a network."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final, cast
+
+import pytest
+import trio
+import trio.testing
+
+from engine.client.config import ConnectConfig, Credentials, parse_unc
+from engine.client.connection import Batch, Connection
+from engine.client.establish import Way
+from engine.client.handles import Handle
+from engine.client.link import Link
+from engine.client.session import Session
+from engine.client.tree import Tree
+from engine.errors import AuthError, HandleLost, SmbError, TransportError
+from engine.ntstatus import STATUS_LOGON_FAILURE
+from engine.proto.inflight import SessionState
+from engine.wire.primitives import FileId
+from engine.wire.tree import TreeConnectResponse
+from tests.support.logcheck import ExpectedWarnings
+
+DAY: Final = 24 * 3600.0
+RETURN: Final = 2.0
+LONGEST_RETURN: Final = 5.0
+"""Seconds after its server is there again within which a share is to be connected: usually, and at most."""
+
+
+class FakeConnection:
+    """As much of a `Connection` as a link looks at."""
+
+    def __init__(self) -> None:
+        self.lost = trio.Event()
+        self.remote_address = "192.0.2.1"
+        self.why: SmbError = TransportError("lost")
+
+    async def wait_lost(self) -> SmbError:
+        await self.lost.wait()
+        return self.why
+
+    async def wait_busy(self) -> None:
+        await trio.sleep_forever()
+
+    async def run_echo(self, interval: float, batch: Batch) -> None:
+        await trio.sleep_forever()
+
+    def abort(self, error: SmbError) -> None:
+        self.why = error
+        self.lost.set()
+
+    def close_later(self, file_id: FileId, batch: Batch) -> None:
+        """Nothing is open anywhere."""
+
+
+def new_tree(connection: FakeConnection) -> Tree:
+    session = Session(cast(Connection, connection), SessionState(session_id=7))
+    return Tree(session, "\\\\server\\share", 1, TreeConnectResponse(1, 0, 0, 0))
+
+
+class FakeWay(Way):
+    """The way to a server that is there, refuses connections, is silent, hangs, or refuses the account."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            parse_unc("//server/share"), Credentials("me", "secret"), ConnectConfig(reconnect=True)
+        )
+        self.state = "there"
+        self.attempts: list[float] = []
+        self.log_ons: list[float] = []
+
+    @asynccontextmanager
+    async def connection(
+        self, seconds: float, address: str | None = None, leases: object = None
+    ) -> AsyncGenerator[Connection, None]:
+        self.attempts.append(trio.current_time())
+        if self.state == "silent":
+            await trio.sleep(seconds)
+        if self.state in ("silent", "refusing"):
+            raise TransportError("nobody there")
+        yield cast(Connection, FakeConnection())
+
+    async def set_up(self, connection: Connection, seconds: float, previous_session_id: int = 0) -> Tree:
+        assert previous_session_id == 7
+        await trio.sleep(0.01)
+        if self.state == "hanging":
+            await trio.sleep(seconds)
+            raise TransportError("no answer")
+        self.log_ons.append(trio.current_time())
+        if self.state == "locked":
+            raise AuthError("refused", status=STATUS_LOGON_FAILURE)
+        return new_tree(cast(FakeConnection, connection))
+
+
+def handle_of(tree: Tree, chance: random.Random) -> Handle:
+    """An open file that comes back, or, sometimes, is lost for good."""
+
+    async def restore() -> None:
+        epoch = tree.epoch
+        await trio.sleep(chance.choice((0.0, 0.05, 3.0)))
+        if chance.random() < 0.001:
+            raise HandleLost("another file")
+        handle.move(FileId(epoch, epoch), epoch)
+
+    handle = Handle(FileId(0, 0), tree.epoch, "file", restore)
+    tree.handles.add(handle)
+    return handle
+
+
+@asynccontextmanager
+async def linked(way: Way, tree: Tree) -> AsyncGenerator[Link, None]:
+    """A link at work; it is shielded, so it ends with the block whatever that raises."""
+    link = Link(way, tree)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        try:
+            yield link
+        finally:
+            link.end()
+            link.scope.cancel()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_day_of_a_server_that_comes_and_goes(seed: int, expected_warnings: ExpectedWarnings) -> None:
+    expected_warnings.allow("another file", "refuses us")
+    chance, way = random.Random(seed), FakeWay()
+
+    async def main() -> None:
+        tree, tasks, waits = new_tree(FakeConnection()), None, []
+        handles = [handle_of(tree, chance) for _ in range(20)]
+        async with linked(way, tree) as link:
+            while trio.current_time() < DAY:
+                way.state = chance.choice(("there", "refusing", "silent", "hanging"))
+                began, attempts = trio.current_time(), len(way.attempts)
+                tree.connection.abort(TransportError("cut"))
+                away = chance.choice((0.0, 0.5, 20.0, 600.0)) if way.state != "there" else 0.0
+                await trio.sleep(away)
+                was_hanging, way.state, back = way.state == "hanging", "there", trio.current_time()
+                with trio.fail_after(RETURN + 2 * away + 5):
+                    await link.wait_up()
+                if not was_hanging:
+                    waits.append(trio.current_time() - back)
+                assert len(way.attempts) - attempts <= 6 + 2 * (trio.current_time() - began)
+                await trio.sleep(chance.uniform(8, 900))
+                for handle in handles:
+                    assert handle.epoch == tree.epoch or handle.is_lost
+                assert tree.handles == {handle for handle in handles if not handle.is_lost}
+                now_tasks = trio.lowlevel.current_statistics().tasks_living
+                assert tasks is None or now_tasks == tasks
+                tasks = now_tasks
+        assert max(waits) <= LONGEST_RETURN
+        assert sum(wait <= RETURN for wait in waits) >= 0.9 * len(waits)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_an_account_that_is_refused_is_tried_twice_a_minute_and_no_more(
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    expected_warnings.require("refuses us")
+    way = FakeWay()
+
+    async def main() -> None:
+        tree = new_tree(FakeConnection())
+        async with linked(way, tree) as link:
+            way.state = "locked"
+            tree.connection.abort(TransportError("cut"))
+            await trio.sleep(1)
+            for _ in range(100):
+                with pytest.raises(AuthError):
+                    await link.wait_up()
+            await trio.sleep(3600)
+            assert len(way.log_ons) <= 122
+            assert all(
+                later - earlier >= 30 for earlier, later in zip(way.log_ons, way.log_ons[1:], strict=False)
+            )
+            way.state = "there"
+            with trio.fail_after(31):
+                await link.wait_returned()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -1,0 +1,127 @@
+"""Sessions that expire or are forgotten, and servers that move: a share comes through."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+import pytest
+import trio
+
+import engine
+from engine import ntstatus
+from engine.client.config import ConnectConfig
+from engine.errors import AuthError
+from engine.wire.constants import Command
+from tests.fakes.server import FakeServer, running
+from tests.support.logcheck import ExpectedWarnings
+from tests.unit.client.support import ACCOUNT, DEADLINE, connected, settled
+
+RECONNECTING = ConnectConfig(reconnect=True)
+
+
+def test_fault_10_an_expired_session_is_authenticated_anew_and_the_request_repeated_once() -> None:
+    async def main() -> None:
+        server = FakeServer()
+        async with connected(server, RECONNECTING) as share:
+            file = await share.open("file", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE)
+            [peer] = server.peers
+            assert peer.session is not None
+            log_ons = server.received.count(Command.SESSION_SETUP)
+            peer.session.has_expired = True
+            async with trio.open_nursery() as nursery:
+                for offset in range(4):
+                    nursery.start_soon(file.write_at, offset, b"x")
+                nursery.start_soon(share.stat, "file")
+            assert server.received.count(Command.SESSION_SETUP) == 2 * log_ons
+            assert len(server.peers) == 1
+            assert not share.is_lost
+            await file.close()
+            await settled(server, share)
+
+    trio.run(main)
+
+
+def test_fault_10_an_account_that_has_expired_too_is_an_error_and_not_asked_at_once_again(
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    expected_warnings.require("refuses us since the connection was lost")
+
+    async def main() -> None:
+        server = FakeServer()
+        async with connected(server, RECONNECTING) as share:
+            [peer] = server.peers
+            assert peer.session is not None
+            peer.session.has_expired = True
+            server.refuses_accounts = True
+            for _ in range(5):
+                with pytest.raises(AuthError) as caught:
+                    await share.stat("")
+                assert caught.value.errno == errno.EACCES
+            # The renewal on the session, and one more on a connection of its own.
+            assert server.received.count(Command.SESSION_SETUP) <= 6
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(
+    "status", [ntstatus.STATUS_USER_SESSION_DELETED, ntstatus.STATUS_NETWORK_NAME_DELETED], ids=hex
+)
+def test_fault_11_a_forgotten_session_or_share_is_set_up_anew(status: int) -> None:
+    async def main() -> None:
+        server = FakeServer()
+        async with connected(server, RECONNECTING) as share:
+            file = await share.open("file", access=engine.Access.WRITE, disposition=engine.Disposition.CREATE)
+            server.refusals[Command.WRITE] = status
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(file.write_at, 0, b"content")
+                await server.until(lambda: len(server.peers) == 2)
+                server.refusals.clear()
+            assert bytes(server.tree.node("file").data) == b"content"
+            await file.close()
+
+    trio.run(main)
+
+
+class Resolver(trio.abc.HostnameResolver):
+    """A name service with one address."""
+
+    def __init__(self) -> None:
+        self.address = "127.0.0.1"
+
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        assert port is not None
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.address, int(port)))]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+def test_fault_23_a_name_that_leads_elsewhere_is_resolved_anew() -> None:
+    async def main() -> None:
+        server, resolver = FakeServer(), Resolver()
+        trio.socket.set_custom_hostname_resolver(resolver)
+        async with running(server), trio.open_nursery() as nursery:
+            unc = f"//somewhere:{server.port}/data"
+            with trio.fail_after(DEADLINE):
+                async with engine.connect(unc, ACCOUNT, RECONNECTING) as share:
+                    assert share.description.address == "127.0.0.1"
+                    elsewhere = await trio.open_tcp_listeners(server.port, host="127.0.0.2")
+                    await nursery.start(trio.serve_listeners, server.handle, elsewhere)
+                    resolver.address = "127.0.0.2"
+                    server.hang_up()
+                    await share.wait_lost()
+                    await share.stat("")
+                    assert share.description.address == "127.0.0.2"
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
