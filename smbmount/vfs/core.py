@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -100,7 +101,10 @@ class Core:
             return self.inodes.path(inode) if inode.names or inode is self.inodes.root else None
 
         def recognise(stat: FileStat) -> bool:
-            return self.inodes.describes(inode, stat) and inode.may_be_like(stat)
+            if self.inodes.describes(inode, stat) and inode.may_be_like(stat):
+                return True
+            log.warning("%r is not what it was: %s, and was %s", inode, stat, inode.stat)
+            return False
 
         file.keep(locate, recognise)
 

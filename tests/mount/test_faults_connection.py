@@ -274,7 +274,7 @@ def test_fault_12_the_share_is_removed(line: LineFactory) -> None:
 
 
 def test_fault_08_a_break_that_crosses_a_reconnect(line: LineFactory, tmp_path: Path) -> None:
-    """Another client takes the lease away while ours is being brought back: no write is lost on either side."""
+    """Another client takes the lease away while ours is being brought back: no write is lost."""
     it = line()
     descriptor = os.open(it.path / "file", os.O_CREAT | os.O_RDWR)
     for number in range(10):
