@@ -99,3 +99,22 @@ def test_fault_09_line_is_cut_at_each_message(
         # The last messages of some runs need not come: what was cached on the good line may be cached again.
         assert made > 0.9 * len(list(cuts(up, down, step)))
         mount.unmount()
+
+
+def test_fault_09_symbolic_link_is_made_on_a_line_that_falls_silent(
+    samba_factory: SambaFactory, mount_factory: MountFactory
+) -> None:
+    """The loss is noticed after four seconds; what the link holds tells that it is ours."""
+    server = samba_factory()
+    with ProxyProcess((server.address, server.port)) as proxy:
+        mount = mount_factory(server, options=[f"port={proxy.port}", "echo_interval=2"])
+        mount.expect_log("the connection to .* is (lost|back)")
+        # The name is known to be free, so that the next message is the one that makes the link.
+        assert os.listdir(mount.path) == []
+        assert not os.path.lexists(mount.path / "link")
+        proxy.tell(Cut(Way.TO_CLIENT, 1, Place.BEFORE, Loss.HOLE))
+        (mount.path / "link").symlink_to("somebody@somewhere")
+        assert proxy.counts().cuts == 1
+        assert os.readlink(mount.path / "link") == "somebody@somewhere"
+        assert os.listdir(server.share_path()) == ["link"]
+        mount.unmount()
