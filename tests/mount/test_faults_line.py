@@ -22,6 +22,8 @@ pytestmark = pytest.mark.deadline(120)
 RATE: Final = 50_000
 TIMEOUT: Final = 2
 """Seconds, in which much less arrives than the tests ask for at once."""
+PATIENCE: Final = 15
+"""Seconds: what waits inside the proxy is no progress to see, and a busy machine lets it wait for long."""
 TEN_MEGABYTES: Final = 10_000_000
 
 
@@ -33,12 +35,17 @@ def proxy(samba: SambaServer) -> Iterator[ProxyProcess]:
 
 
 def mounted(
-    stack: ExitStack, samba: SambaServer, share_path: Path, tmp_path: Path, proxy: ProxyProcess
+    stack: ExitStack,
+    samba: SambaServer,
+    share_path: Path,
+    tmp_path: Path,
+    proxy: ProxyProcess,
+    timeout: int = PATIENCE,
 ) -> Path:
-    """A mount of `share_path` by way of the proxy, without patience and without guessing."""
+    """A mount of `share_path` by way of the proxy, which guesses nothing."""
     mountpoint = tmp_path / "mount"
     mountpoint.mkdir()
-    options = [f"port={proxy.port}", f"timeout={TIMEOUT}", "prefetch=off"]
+    options = [f"port={proxy.port}", f"timeout={timeout}", "prefetch=off"]
     return stack.enter_context(Mount(samba, mountpoint, folder=share_path.name, options=options)).path
 
 
@@ -63,7 +70,7 @@ def slow(samba: SambaServer, share_path: Path, tmp_path: Path) -> Iterator[Path]
     with ExitStack() as stack:
         link = Link(rate=RATE, queue=1 << 16)
         proxy = stack.enter_context(ProxyProcess((samba.address, samba.port), link))
-        yield mounted(stack, samba, share_path, tmp_path, proxy)
+        yield mounted(stack, samba, share_path, tmp_path, proxy, TIMEOUT)
 
 
 def test_file_is_read_over_a_slow_line(samba: SambaServer, share_path: Path, slow: Path) -> None:
