@@ -138,6 +138,9 @@ class Metadata:
                     await handle.file.set_basic(access_ns=access_ns, write_ns=write_ns, attributes=attributes)
             if not handles and change.made_by is None:
                 await self._set_by_name(inode, access_ns, write_ns, attributes)
+                if write_ns is not None:
+                    # Only the server knows the time of change, by which tar sees whether a file changes.
+                    inode.expire()
         except BaseException:
             inode.expire()
             raise

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from engine import SmbError
+from engine import FileStat, SmbError
 from smbmount.vfs.attributes import DIRECTORY
 from smbmount.vfs.core import Core
 from smbmount.vfs.inodes import Dentry, Inode
@@ -57,7 +57,7 @@ class Renewal:
         core = self._core
         now, time_to_live = core.now(), core.time_to_live(DIRECTORY)
         due = time_to_live * RENEWED_WITHIN
-        if any(dentry.validity(now) <= due for dentry in islice(_way(folder), _LEVELS)):
+        if time_to_live > 0 and any(dentry.validity(now) <= due for dentry in islice(_way(folder), _LEVELS)):
             self.begin(folder)
 
     def begin(self, folder: Inode) -> None:
@@ -102,16 +102,20 @@ class Renewal:
         await self._list_again(parent)
         listing = parent.listing
         entry = listing.find(dentry.smb_name) if listing is not None else None
-        if entry is not None and parent.children.get(dentry.name) is dentry:
+        if entry is not None and self._is_still(dentry, entry.stat):
             self._enter(parent, entry)
+
+    def _is_still(self, dentry: Dentry, stat: FileStat) -> bool:
+        """Whether a name leads where it did: else whoever needs it asks for it."""
+        is_ours = dentry.parent.children.get(dentry.name) is dentry
+        return is_ours and self._core.inodes.describes(dentry.inode, stat)
 
     async def _renew_by_name(self, dentry: Dentry) -> None:
         core, inode, parent = self._core, dentry.inode, dentry.parent
         async with core.moves.using(parent):
             asked, asked_at = core.inodes.tick, core.now()
             stat = await core.share.stat(core.inodes.path(inode))
-        is_ours = parent.children.get(dentry.name) is dentry and core.inodes.describes(inode, stat)
-        if is_ours and parent.changed <= asked:
+        if self._is_still(dentry, stat) and parent.changed <= asked:
             fresh_until = asked_at + core.time_to_live(DIRECTORY)
             inode.update(stat, asked, fresh_until)
             dentry.fresh_until = max(fresh_until, dentry.fresh_until)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import Disposition, FileAttributes, NotFound
+from engine import Disposition, FileAttributes, FileStat, NotFound, SmbError
 from tests.integration.support_engine import (
     MIB,
     READ_WRITE,
@@ -15,6 +15,7 @@ from tests.integration.support_engine import (
     in_trio,
     inside,
     listing,
+    settle,
     told_at_close,
     trips,
 )
@@ -169,6 +170,27 @@ async def test_who_needs_no_details_spares_the_server_the_question(
         assert made == {"SET_INFO+CLOSE": 1}
         assert told is not None
         assert (told.size, told.write_ns) == (14, 10**18)
+        assert (await share.stat(path)).write_ns == 10**18
+
+
+@in_trio
+async def test_times_that_nobody_waits_for_share_the_round_trip_of_the_close(
+    samba: SambaServer, share_path: Path
+) -> None:
+    path = inside(share_path)("file")
+    async with connected(samba) as share:
+        file = await share.open(path, access=READ_WRITE, disposition=Disposition.CREATE)
+        await file.write_at(0, b"content")
+        told: list[tuple[FileStat | None, SmbError | None]] = []
+        async with trips(share) as made:
+            file.set_times_and_close(lambda *what: told.append(what), write_ns=10**18, details=False)
+            assert told == []
+            await settle(share)
+        assert made["SET_INFO+CLOSE"] == 1
+        ((stat, error),) = told
+        assert error is None
+        assert stat is not None
+        assert (stat.size, stat.write_ns) == (7, 10**18)
         assert (await share.stat(path)).write_ns == 10**18
 
 

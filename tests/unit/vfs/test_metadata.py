@@ -433,3 +433,16 @@ async def test_a_file_truncated_after_its_times_were_set_is_dated_while_it_is_re
         assert (await fs.metadata.getattr(number)).write_ns == OLD
         await fs.metadata.setattr(number, AttributeChanges(size=2), None)
         assert share.find("f").written > OLD
+
+
+@virtual_time
+async def test_the_time_of_change_is_the_servers_after_times_were_set_by_name() -> None:
+    async with mounted() as (share, fs):
+        folder = share.put_folder("d")
+        number = (await lookup(fs, "d")).number
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=10**18), None)
+        folder.changed = 10**18
+        assert (await fs.metadata.getattr(number)).change_ns == 10**18
+        before = share.count()
+        assert (await fs.metadata.getattr(number)).write_ns == 10**18
+        assert share.count() == before
