@@ -39,25 +39,34 @@ class Situation:
 
     def identity(self, operation: Operation, path: str) -> tuple[int, int] | None:
         """What a path names in the local folder."""
+        return self._identity(operation, path, os.lstat)
+
+    def target(self, operation: Operation, path: str) -> tuple[int, int] | None:
+        """What it leads to, if it is a symbolic link."""
+        return self._identity(operation, path, os.stat)
+
+    def _identity(
+        self, operation: Operation, path: str, look: Callable[[str], os.stat_result]
+    ) -> tuple[int, int] | None:
         self.local.enter(operation.client)
         try:
-            info = os.lstat(path)
+            info = look(path)
         except OSError:
             return None
         return info.st_dev, info.st_ino
 
-    def open_files(self) -> set[tuple[int, int]]:
-        """Which files are open."""
-        return {self.local.identity(slot) for slot in self.local.slots}
+    def open_files(self, *, writable: bool = False) -> set[tuple[int, int]]:
+        """Which files are open, or are for writing."""
+        slots = self.local.slots.values()
+        chosen = [slot for slot in slots if not writable or slot.flags & os.O_ACCMODE != os.O_RDONLY]
+        return {self.local.identity_of(slot) for slot in chosen}
 
     def may_be_dated_late(self, seen: Seen) -> bool:
         """Whether a file is open for writing, or was a moment ago, or a folder is changed by the server when
         the last close of a file removes it there."""
         if seen.identity in self.undated:
             return True
-        slots = self.local.slots
-        writers = (number for number in slots if slots[number].flags & os.O_ACCMODE != os.O_RDONLY)
-        if any(self.local.identity(number) == seen.identity for number in writers):
+        if seen.identity in self.open_files(writable=True):
             return True
         return time.monotonic() - self._written_at.get(seen.identity, -_LATE) < _LATE
 
@@ -71,13 +80,11 @@ class Situation:
 
     def before(self, operation: Operation) -> None:
         """Remember what loses its last name by an operation that the mount has done, and what was written."""
-        for number in self.local.slots:
-            if self.local.slots[number].flags & os.O_ACCMODE != os.O_RDONLY:
-                self._written_at[self.local.identity(number)] = time.monotonic()
+        self._written_at |= dict.fromkeys(self.open_files(writable=True), time.monotonic())
         if operation.name in ("write_file", "truncate"):
-            file = self.identity(operation, operation.arguments[0])
-            if file in self.open_files():
-                self._written_at[file] = time.monotonic()
+            named = self.target(operation, operation.arguments[0])
+            if named is not None and named in self.open_files():
+                self._written_at[named] = time.monotonic()
         if operation.name in ("unlink", "rename", "rename_with"):
             path = operation.arguments[-1] if operation.name == "unlink" else operation.arguments[1]
             file, folder = (

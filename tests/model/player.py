@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.model.differences import Situation, differs, known_refusal, trees_differ
+from tests.model.fragile import is_fragile
 from tests.model.operations import Operation, from_json
 from tests.model.sharing import Sharing
 from tests.model.world import World
@@ -34,6 +35,7 @@ class Player:
     local: World
     situation: Situation
     sharing: Sharing | None
+    is_cut: bool
 
     def play(self, operations: list[Operation]) -> str | None:
         """Play them; what differed first, or None. Both folders are compared as a whole at the end."""
@@ -76,6 +78,8 @@ class Player:
                 os.utime(path, ns=(dated, dated))
 
     def _step(self, operation: Operation) -> str | None:
+        if self.is_cut and is_fragile(self.situation, operation):
+            return None
         if self.sharing is not None:
             if self.sharing.is_undecided(operation):
                 return None
@@ -104,7 +108,7 @@ def main() -> None:
     sharing = None
     if len(mounted.roots) > 1:
         sharing = Sharing(local, keeps_files="closetimeo=0" not in task["options"])
-    player = Player(mounted, local, Situation(local, task["options"]), sharing)
+    player = Player(mounted, local, Situation(local, task["options"]), sharing, task["cuts"])
     difference = player.play([from_json(values) for values in task["operations"]])
     print("=", json.dumps(difference), flush=True)
 

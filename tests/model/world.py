@@ -23,8 +23,8 @@ _NO_SLOT: Final = "no such slot"
 
 
 class Seen(NamedTuple):
-    """What `stat` tells. `same`: the client's slots open on this very file; `identity` differs between
-    worlds."""
+    """What `stat` tells. `same`: the client's slots that are open on this very file. `identity` is each world's
+    own."""
 
     kind: str
     size: int
