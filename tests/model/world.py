@@ -23,8 +23,8 @@ _NO_SLOT: Final = "no such slot"
 
 
 class Seen(NamedTuple):
-    """What `stat` tells. `same`: the client's slots that are open on this very file. `identity` is each world's
-    own."""
+    """What `stat` tells. `same`: the slots of the client that are open on this very file. `identity` is each
+    world's own."""
 
     kind: str
     size: int
