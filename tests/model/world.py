@@ -73,8 +73,8 @@ class World:
 
     def enter(self, client: int) -> None:
         """Make the client's root the working directory: paths are taken from there."""
-        self._client = client % len(self.roots)
-        os.fchdir(self.roots[self._client])
+        self._client = client
+        os.fchdir(self.roots[client % len(self.roots)])
 
     def do(self, operation: Operation) -> Outcome:
         """Do it; refusals are an outcome like any other."""
