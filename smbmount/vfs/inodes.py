@@ -58,8 +58,8 @@ class Inode:
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
     server when all was written. `told` is the version of the content that the kernel was told last.
-    `dated` says that a program has set the time of writing while the file is open: servers leave it alone
-    from then on; `written_ns` is when it was written, if the server has to be told at the close.
+    `dated` says that a program has set the time of writing while the file was open: servers leave it alone
+    until their last close, of idle handles too; `written_ns` is when it was written, if they have to be told.
     `closing` has an event for each open file whose last close is under way; `late` is one that waits for it.
 
     `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.

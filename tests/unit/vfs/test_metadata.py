@@ -381,6 +381,23 @@ async def test_what_is_written_after_the_times_were_set_is_dated_at_the_close() 
 
 
 @virtual_time
+async def test_what_is_written_while_the_server_has_the_dated_file_open_is_dated() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        share.put("a", b"data")
+        handle = await open_file(fs, "a")
+        number = (await lookup(fs, "a")).number
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=OLD), handle)
+        await fs.files.flush(handle)
+        await fs.files.release(handle)
+        assert share.find("a").opens, "it is kept for the next open"
+        writer = await open_file(fs, "a", os.O_WRONLY)
+        await fs.files.write(writer, 0, b"new")
+        await fs.files.flush(writer)
+        assert share.find("a").written > OLD
+        await fs.files.release(writer)
+
+
+@virtual_time
 async def test_times_that_are_set_last_stay() -> None:
     async with mounted(FakeShare(supports_leases=True)) as (share, fs):
         handle, number = await create(fs, "a")
