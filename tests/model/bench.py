@@ -158,7 +158,7 @@ class Bench:
         while True:
             # An ECHO may be on its way.
             busy = [counters for mount in mounts if (counters := mount.statistics())["in_flight"] > 1]
-            opened = [line for line in self.server.smbstatus("--locks").splitlines() if "/play" in line]
+            opened = [line for line in self.server.smbstatus("--locks").splitlines() if "play" in line]
             if not busy and not opened:
                 return None
             if time.monotonic() > deadline:

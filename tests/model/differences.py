@@ -16,7 +16,7 @@ from smbmount.vfs.symlinks import is_contained
 from tests.model.operations import Operation
 from tests.model.world import Outcome, Seen, World
 
-_NOW: Final = 10.0
+_NOW: Final = 5.0
 """Seconds: the servers' times and ours are the same clock, but a time of writing may come with a close."""
 _LATE: Final = 4.0
 """Seconds: Samba dates a write after two, and what it says is believed for one."""

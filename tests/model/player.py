@@ -23,6 +23,8 @@ from tests.model.operations import Operation, from_json
 from tests.model.sharing import Sharing
 from tests.model.world import World
 
+SLOW: Final = 10.0
+"""Seconds: no call waits so long, also if the line is cut meanwhile."""
 SETTLED: Final = 5.0
 """Seconds: a written file is closed on the server a moment after its close here, and dated then."""
 
@@ -84,7 +86,11 @@ class Player:
             if self.sharing.is_undecided(operation):
                 return None
             self.sharing.about_to(operation)
+        began = time.monotonic()
         here = self.mounted.do(operation)
+        took = time.monotonic() - began
+        if took > SLOW:
+            return f"took {took:.1f} s"
         if known_refusal(self.situation, operation, here) is not None:
             return None
         self.situation.before(operation)
