@@ -37,7 +37,6 @@ class Player:
     local: World
     situation: Situation
     sharing: Sharing | None
-    is_cut: bool
 
     def play(self, operations: list[Operation]) -> str | None:
         """Play them; what differed first, or None. Both folders are compared as a whole at the end."""
@@ -80,7 +79,7 @@ class Player:
                 os.utime(path, ns=(dated, dated))
 
     def _step(self, operation: Operation) -> str | None:
-        if self.is_cut and is_fragile(self.situation, operation):
+        if self.situation.is_cut and is_fragile(self.situation, operation):
             return None
         if self.sharing is not None:
             if self.sharing.is_undecided(operation):
@@ -114,7 +113,7 @@ def main() -> None:
     sharing = None
     if len(mounted.roots) > 1:
         sharing = Sharing(local, keeps_files="closetimeo=0" not in task["options"])
-    player = Player(mounted, local, Situation(local, task["options"]), sharing, task["cuts"])
+    player = Player(mounted, local, Situation(local, task["options"], task["cuts"]), sharing)
     difference = player.play([from_json(values) for values in task["operations"]])
     print("=", json.dumps(difference), flush=True)
 
