@@ -31,7 +31,7 @@ class Situation:
     local: World
     options: Sequence[str]
     is_cut: bool = False
-    """Whether connections are cut. Samba 4.17 may then keep a record of a file that was open, and tell all the
+    """Whether connections are cut. Samba 4.17 may then keep a record of a file that was open, and tell the
     time of writing in it although the file on its disk has another."""
     hidden: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     """Files without a name that are open: file → the folder in which the server keeps them."""
