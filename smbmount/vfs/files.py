@@ -300,15 +300,18 @@ class Files:
             handle = next((other for other in inode.handles if other.writable), None)
         same_size = handle is not None and inode.stat.size == size
         try:
-            if handle is not None:
-                handle.wrote = True
-                await handle.file.truncate(size)
-            else:
-                # The file that has the name now would lose its content if it were another.
-                async with self.opening.checked(inode, Access.WRITE_DATA | Access.WRITE_ATTRIBUTES) as file:
-                    await file.truncate(size)
-                    if inode.dated or file.stat.size == size:
-                        await file.set_basic(write_ns=storable_ns(time.time_ns()))
+            with inode.resized(size):
+                if handle is not None:
+                    handle.wrote = True
+                    await handle.file.truncate(size)
+                else:
+                    # The file that has the name now would lose its content if it were another.
+                    async with self.opening.checked(
+                        inode, Access.WRITE_DATA | Access.WRITE_ATTRIBUTES
+                    ) as file:
+                        await file.truncate(size)
+                        if inode.dated or file.stat.size == size:
+                            await file.set_basic(write_ns=storable_ns(time.time_ns()))
         except BaseException:
             inode.expire()
             raise

@@ -450,3 +450,29 @@ async def test_a_file_truncated_after_its_times_were_set_is_dated_while_it_is_re
         assert (await fs.metadata.getattr(number)).write_ns == OLD
         await fs.metadata.setattr(number, AttributeChanges(size=2), None)
         assert share.find("f").written > OLD
+
+
+@virtual_time
+async def test_a_file_that_is_being_truncated_may_have_either_size() -> None:
+    """As it is when the connection is lost meanwhile: it is our file all the same."""
+    async with mounted() as (share, fs):
+        share.put("f", b"data")
+        handle = await open_file(fs, "f", os.O_RDONLY)
+        inode = fs.core.files[handle].inode
+        for size, flags in ((10, None), (0, os.O_WRONLY | os.O_TRUNC)):
+            before = inode.stat.size
+            async with trio.open_nursery() as nursery:
+                with share.hold("truncate"):
+                    if flags is None:
+                        nursery.start_soon(
+                            fs.metadata.setattr, inode.number, AttributeChanges(size=size), None
+                        )
+                    else:
+                        nursery.start_soon(fs.files.open, inode.number, flags)
+                    await trio.testing.wait_all_tasks_blocked()
+                    found = share.find("f").stat(links=True)
+                    for found.size in (before, size):
+                        assert inode.may_be_like(found)
+                    found.size = 11
+                    assert not inode.may_be_like(found)
+            assert not inode.resizing
