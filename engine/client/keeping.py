@@ -20,6 +20,7 @@ from engine.client.stat import FileStat, stat_from_all
 from engine.client.tree import Tree
 from engine.errors import (
     HandleLost,
+    InvalidParameter,
     NotFound,
     NtStatusError,
     SessionDeleted,
@@ -182,6 +183,11 @@ class Keeping:
                 await trio.sleep(_PAUSE)
             except (SessionDeleted, SessionExpired, TreeGone):
                 raise
+            except InvalidParameter as error:
+                if self._lease is None or not left:
+                    raise HandleLost(f"{path} cannot be opened again: {error}") from error
+                # The lease is in use under another name of the file.
+                self._lease = None
             except NtStatusError as error:
                 raise HandleLost(f"{path} cannot be opened again: {error}") from error
             else:

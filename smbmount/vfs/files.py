@@ -66,12 +66,15 @@ class Files:
             await core.wait_for_replacement(inode.names[-1].parent, inode.names[-1].name)
         if not truncate and access & Access.READ_DATA:
             self.on_open(inode, any(parked.named_until > core.now() for parked in inode.idle))
+        is_first = not inode.handles and not inode.idle
         parked = None if truncate else await self.opening.take_idle(inode, access)
         if parked is not None:
             file, content = parked.file, parked.content
         else:
             with core.downloads.waiting():
                 file, content = await self.opening.by_name(inode, access, truncate)
+        if is_first:
+            inode.dated = False
         known = inode.knowledge
         await self._tell_kernel(inode, number, file)
         opened = self._opened(inode, file, flags, content if inode.knowledge == known else None)
@@ -297,15 +300,18 @@ class Files:
             handle = next((other for other in inode.handles if other.writable), None)
         same_size = handle is not None and inode.stat.size == size
         try:
-            if handle is not None:
-                handle.wrote = True
-                await handle.file.truncate(size)
-            else:
-                # The file that has the name now would lose its content if it were another.
-                async with self.opening.checked(inode, Access.WRITE_DATA | Access.WRITE_ATTRIBUTES) as file:
-                    await file.truncate(size)
-                    if inode.dated or file.stat.size == size:
-                        await file.set_basic(write_ns=storable_ns(time.time_ns()))
+            with inode.resized(size):
+                if handle is not None:
+                    handle.wrote = True
+                    await handle.file.truncate(size)
+                else:
+                    # The file that has the name now would lose its content if it were another.
+                    async with self.opening.checked(
+                        inode, Access.WRITE_DATA | Access.WRITE_ATTRIBUTES
+                    ) as file:
+                        await file.truncate(size)
+                        if inode.dated or file.stat.size == size:
+                            await file.set_basic(write_ns=storable_ns(time.time_ns()))
         except BaseException:
             inode.expire()
             raise
@@ -402,7 +408,6 @@ class Files:
                 await handle.readahead.close()
         finally:
             inode.handles.remove(handle)
-            inode.dated = inode.dated and bool(inode.handles)
             self._core.inodes.discard_if_unused(inode)
         handle.raise_error()
 

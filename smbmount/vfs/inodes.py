@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -58,8 +59,9 @@ class Inode:
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
     server when all was written. `told` is the version of the content that the kernel was told last.
-    `dated` says that a program has set the time of writing while the file is open: servers leave it alone
-    from then on; `written_ns` is when it was written, if the server has to be told at the close.
+    `dated` says that a program has set the time of writing while the file was open: servers leave it alone
+    until their last close, of idle handles too; `written_ns` is when it was written, if they have to be told.
+    `resizing` are the sizes that it is just being given.
     `closing` has an event for each open file whose last close is under way; `late` is one that waits for it.
 
     `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.
@@ -100,6 +102,7 @@ class Inode:
         "numbers",
         "pages",
         "pages_term",
+        "resizing",
         "stale",
         "stat",
         "target",
@@ -123,6 +126,7 @@ class Inode:
         self.closing: tuple[trio.Event, ...] = ()
         self.changed = 0
         self.stale = False
+        self.resizing: tuple[int, ...] = ()
         self.dated = False
         self.written_ns: int | None = None
         self.unlinked = False
@@ -251,10 +255,22 @@ class Inode:
             self.clean_size = stat.size
         self.fresh_until = max(fresh_until, self.fresh_until)
 
+    @contextmanager
+    def resized(self, size: int) -> Iterator[None]:
+        """Around giving it a size on the server."""
+        self.resizing += (size,)
+        try:
+            yield
+        finally:
+            left = list(self.resizing)
+            left.remove(size)
+            self.resizing = tuple(left)
+
     def may_be_like(self, stat: FileStat) -> bool:
         """Whether nobody but us needs to have changed the file for it to be like this now."""
-        if self.is_dirty or self.stale or any(handle.wrote for handle in self.handles):
-            return min(self.clean_size, self.stat.size) <= stat.size <= max(self.clean_size, self.stat.size)
+        sizes = [self.clean_size, self.stat.size, *self.resizing]
+        if self.is_dirty or self.stale or self.resizing or any(handle.wrote for handle in self.handles):
+            return min(sizes) <= stat.size <= max(sizes)
         return (stat.size, stat.write_ns) == (self.stat.size, self.stat.write_ns)
 
     def update_details(self, stat: FileStat, asked: int, fresh_until: float) -> None:

@@ -152,7 +152,7 @@ class Metadata:
         if write_ns is not None:
             stat.write_ns = write_ns
             inode.stale = inode.stale and inode.is_dirty
-            inode.dated, inode.written_ns = bool(inode.handles), None
+            inode.dated, inode.written_ns = bool(inode.handles or inode.idle), None
         if attributes is not None:
             stat.attributes = attributes
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from engine import Access, CannotDelete, CreateOptions, Disposition, FileAttributes
+from engine import Access, CannotDelete, CreateOptions, Disposition, FileAttributes, OutcomeUnknown
 from smbmount.vfs import symlinks
 from smbmount.vfs.attributes import (
     DIRECTORY,
@@ -286,8 +286,7 @@ class Namespace:
                     path, new_path = core.inodes.path(inode), core.inodes.child_path(parent, smb_name)
                     await core.share.link(path, new_path, lease=core.leases.for_change(parent, inode))
                 else:
-                    async with self._opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
-                        await file.link(core.inodes.child_path(parent, smb_name))
+                    await self._link_opened(inode, parent, smb_name)
         fresh_until = core.now() + core.time_to_live(inode.kind)
         dentry = core.inodes.enter(parent, name, smb_name, inode, fresh_until, word)
         if inode.stat.number_of_links:
@@ -296,6 +295,25 @@ class Namespace:
         else:
             await core.refresh(inode)
         return core.reply_entry(dentry)
+
+    async def _link_opened(self, inode: Inode, parent: Inode, smb_name: str) -> None:
+        """Give a file another name that cannot be trusted to have its own."""
+        new = self._core.inodes.child_path(parent, smb_name)
+        async with self._opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
+            while True:
+                try:
+                    await file.link(new)
+                except OutcomeUnknown:
+                    if await self._is_name_of(inode, new):
+                        return
+                else:
+                    return
+
+    async def _is_name_of(self, inode: Inode, path: str) -> bool:
+        try:
+            return self._core.inodes.is_surely(inode, await self._core.share.stat(path))
+        except ABSENT:
+            return False
 
     @uses_path
     async def symlink(self, parent_number: int, name: bytes, target: bytes) -> Attributes:

@@ -107,7 +107,8 @@ class Opening:
         stat = file.stat
         if truncate:
             try:
-                stat = await truncate_opened(file)
+                with inode.resized(0):
+                    stat = await truncate_opened(file)
             finally:
                 core.inodes.touch(inode)
                 inode.expire()

@@ -219,3 +219,20 @@ async def test_a_server_that_is_silent_is_given_up_by_echo(server: SambaServer) 
         with frozen(server):
             await share.wait_lost()
         await share.mkdir("folder")
+
+
+@in_trio
+async def test_a_file_is_there_again_under_another_name_than_the_one_that_has_its_lease(
+    server: SambaServer,
+) -> None:
+    """A lease belongs to one name of a file on Samba."""
+    async with connected(server, config=CONFIG) as share:
+        await share.write_file("a", b"content")
+        await share.link("a", "b")
+        lease = share.lease(on_break)
+        first, second = [await share.open("a", access=READ_WRITE, lease=lease) for _ in range(2)]
+        second.keep(lambda: "b", lambda found: True)
+        for _ in range(2):
+            await lose(server, share)
+            for file in (first, second):
+                assert bytes(await file.read_at(0, 10)) == b"content"

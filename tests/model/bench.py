@@ -138,6 +138,7 @@ class Bench:
                 "uid": self._uid,
                 "gid": self._gid,
                 "options": list(options),
+                "cuts": self._cuts,
                 "operations": [operation.as_json() for operation in operations],
             }
             if line is not None:
@@ -157,7 +158,7 @@ class Bench:
         while True:
             # An ECHO may be on its way.
             busy = [counters for mount in mounts if (counters := mount.statistics())["in_flight"] > 1]
-            opened = [line for line in self.server.smbstatus("--locks").splitlines() if "/play" in line]
+            opened = [line for line in self.server.smbstatus("--locks").splitlines() if "play" in line]
             if not busy and not opened:
                 return None
             if time.monotonic() > deadline:
@@ -168,7 +169,10 @@ class Bench:
         mountpoint = Path(tempfile.mkdtemp(prefix="mnt-", dir=self._scratch))
         owner = [f"uid={self._uid}", f"gid={self._gid}", "file_mode=0644"]
         others = ["allow_other"] if os.geteuid() == 0 else []
-        return Mount(self.server, mountpoint, options=[*owner, *others, *options, f"port={port}"])
+        mount = Mount(self.server, mountpoint, options=[*owner, *others, *options, f"port={port}"])
+        if self._cuts:
+            mount.expect_log(r"smbmount\.service: the connection to .* is (lost|back)")
+        return mount
 
     def _compare(self, on_server: Path, local: Path) -> str | None:
         self._wait_for_the_server()

@@ -107,7 +107,7 @@ class Generator:
         """Where a symbolic link leads: a name beside it, or below; now and then out of the mount."""
         kind = self._random.random()
         if kind < 0.05:
-            return self._random.choice(("/etc/passwd", "../../../../a", "a/../b"))
+            return self._random.choice(("/etc/passwd", "../../../../../../../a", "a/../b"))
         return self._random.choice((*_PLAIN, *_ODD[:4], "d0", "d2/a", "../a", "./b"))
 
     def data(self) -> tuple[int, int]:

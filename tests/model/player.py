@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.model.differences import Situation, differs, known_refusal, trees_differ
+from tests.model.fragile import is_fragile
 from tests.model.operations import Operation, from_json
 from tests.model.sharing import Sharing
 from tests.model.world import World
 
+SLOW: Final = 10.0
+"""Seconds: no call waits so long, also if the line is cut meanwhile."""
 SETTLED: Final = 5.0
 """Seconds: a written file is closed on the server a moment after its close here, and dated then."""
 
@@ -57,8 +60,9 @@ class Player:
         self._date_folders()
         there = self.local.tree()
         for client in range(len(self.mounted.roots)):
+            where = f"in the end, seen by client {client}"
             difference = trees_differ(
-                self.mounted.tree(client), there, f"in the end, seen by client {client}"
+                self.mounted.tree(client), there, where, times=not self.situation.is_cut
             )
             if difference is not None:
                 return difference
@@ -76,11 +80,17 @@ class Player:
                 os.utime(path, ns=(dated, dated))
 
     def _step(self, operation: Operation) -> str | None:
+        if self.situation.is_cut and is_fragile(self.situation, operation):
+            return None
         if self.sharing is not None:
             if self.sharing.is_undecided(operation):
                 return None
             self.sharing.about_to(operation)
+        began = time.monotonic()
         here = self.mounted.do(operation)
+        took = time.monotonic() - began
+        if took > SLOW:
+            return f"took {took:.1f} s"
         if known_refusal(self.situation, operation, here) is not None:
             return None
         self.situation.before(operation)
@@ -104,7 +114,7 @@ def main() -> None:
     sharing = None
     if len(mounted.roots) > 1:
         sharing = Sharing(local, keeps_files="closetimeo=0" not in task["options"])
-    player = Player(mounted, local, Situation(local, task["options"]), sharing)
+    player = Player(mounted, local, Situation(local, task["options"], task["cuts"]), sharing)
     difference = player.play([from_json(values) for values in task["operations"]])
     print("=", json.dumps(difference), flush=True)
 

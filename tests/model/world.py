@@ -23,8 +23,8 @@ _NO_SLOT: Final = "no such slot"
 
 
 class Seen(NamedTuple):
-    """What `stat` tells. `same`: the client's slots open on this very file; `identity` differs between
-    worlds."""
+    """What `stat` tells. `same`: the slots of the client that are open on this very file. `identity` is each
+    world's own."""
 
     kind: str
     size: int
@@ -73,8 +73,8 @@ class World:
 
     def enter(self, client: int) -> None:
         """Make the client's root the working directory: paths are taken from there."""
-        self._client = client % len(self.roots)
-        os.fchdir(self.roots[self._client])
+        self._client = client
+        os.fchdir(self.roots[client % len(self.roots)])
 
     def do(self, operation: Operation) -> Outcome:
         """Do it; refusals are an outcome like any other."""

@@ -381,6 +381,23 @@ async def test_what_is_written_after_the_times_were_set_is_dated_at_the_close() 
 
 
 @virtual_time
+async def test_what_is_written_while_the_server_has_the_dated_file_open_is_dated() -> None:
+    async with mounted(FakeShare(supports_leases=True)) as (share, fs):
+        share.put("a", b"data")
+        handle = await open_file(fs, "a")
+        number = (await lookup(fs, "a")).number
+        await fs.metadata.setattr(number, AttributeChanges(write_ns=OLD), handle)
+        await fs.files.flush(handle)
+        await fs.files.release(handle)
+        assert share.find("a").opens, "it is kept for the next open"
+        writer = await open_file(fs, "a", os.O_WRONLY)
+        await fs.files.write(writer, 0, b"new")
+        await fs.files.flush(writer)
+        assert share.find("a").written > OLD
+        await fs.files.release(writer)
+
+
+@virtual_time
 async def test_times_that_are_set_last_stay() -> None:
     async with mounted(FakeShare(supports_leases=True)) as (share, fs):
         handle, number = await create(fs, "a")
@@ -446,3 +463,29 @@ async def test_the_time_of_change_is_the_servers_after_times_were_set_by_name() 
         before = share.count()
         assert (await fs.metadata.getattr(number)).write_ns == 10**18
         assert share.count() == before
+
+
+@virtual_time
+async def test_a_file_that_is_being_truncated_may_have_either_size() -> None:
+    """As it is when the connection is lost meanwhile: it is our file all the same."""
+    async with mounted() as (share, fs):
+        share.put("f", b"data")
+        handle = await open_file(fs, "f", os.O_RDONLY)
+        inode = fs.core.files[handle].inode
+        for size, flags in ((10, None), (0, os.O_WRONLY | os.O_TRUNC)):
+            before = inode.stat.size
+            async with trio.open_nursery() as nursery:
+                with share.hold("truncate"):
+                    if flags is None:
+                        nursery.start_soon(
+                            fs.metadata.setattr, inode.number, AttributeChanges(size=size), None
+                        )
+                    else:
+                        nursery.start_soon(fs.files.open, inode.number, flags)
+                    await trio.testing.wait_all_tasks_blocked()
+                    found = share.find("f").stat(links=True)
+                    for found.size in (before, size):
+                        assert inode.may_be_like(found)
+                    found.size = 11
+                    assert not inode.may_be_like(found)
+            assert not inode.resizing

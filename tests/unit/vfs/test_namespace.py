@@ -10,11 +10,11 @@ import pytest
 import trio
 import trio.testing
 
-from engine import FileAttributes, Lease, error_from_status, ntstatus
+from engine import FileAttributes, Lease, OutcomeUnknown, error_from_status, ntstatus
 from smbmount.vfs import symlinks
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
-from tests.fakes.share import FakeShare
+from tests.fakes.share import Call, FakeShare
 from tests.unit.vfs.support import (
     ROOT,
     create,
@@ -663,3 +663,26 @@ async def test_a_link_that_another_client_just_made_is_not_overwritten(truncate:
         node = share.put("no-link", b"x" * symlinks.FILE_SIZE)
         await fs.files.create(ROOT, b"no-link", 0o644, os.O_CREAT | os.O_WRONLY | truncate)
         assert len(node.data) == (0 if truncate else symlinks.FILE_SIZE)
+
+
+@pytest.mark.parametrize("was_done", [False, True])
+@virtual_time
+async def test_a_hard_link_of_an_open_file_is_made_once_though_the_connection_is_lost(was_done: bool) -> None:
+    async with mounted() as (share, fs):
+        node = share.put("a", b"data")
+        await open_file(fs, "a")
+        number = (await lookup(fs, "a")).number
+        lost: list[Call] = []
+
+        def lose(call: Call) -> None:
+            if call.operation == "link" and not lost:
+                lost.append(call)
+                if was_done:
+                    share.add_name(node, "b")
+                raise OutcomeUnknown("the connection was lost")
+
+        share.watch = lose
+        assert (await fs.names.link(number, ROOT, b"b")).links == 2
+        assert lost
+        assert share.find("b") is node
+        assert node.names == 2
