@@ -162,7 +162,10 @@ class File:
 
     def _end(self) -> None:
         self._closed = True
-        self._tree.handles.discard(self.handle)
+        if self.is_here or not self._keeping.is_durable:
+            self._tree.handles.discard(self.handle)
+        elif self.handle in self._tree.handles:
+            self.handle.is_forsaken = True
 
     @property
     def is_here(self) -> bool:

@@ -154,6 +154,11 @@ class Keeping:
         if tree.link is not None:
             tree.handles.add(self.handle)
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether the server keeps the open for a while when the connection is lost."""
+        return self._durability.is_granted
+
     def _is_unchanged(self, found: FileStat) -> bool:
         known = self._stat
         if (found.file_id, found.creation_ns) != (known.file_id, known.creation_ns):
@@ -167,6 +172,8 @@ class Keeping:
         """
         if self._durability.is_granted and await self._take_back():
             return
+        if self.handle.is_forsaken:
+            raise HandleLost(f"{self.handle.path} was closed")
         if self.has_locks:
             raise HandleLost(f"{self.handle.path}: its locks ended with the connection")
         for left in reversed(range(_TRIES)):

@@ -57,6 +57,10 @@ _SET_UP: Final = 5.0
 _PROBING: Final = 1.0
 """Seconds in which a server has to answer that is asked whether it can be reached."""
 
+_SETTLING: Final = 1.0
+"""Seconds in which files are opened again before anything else is asked: a server that keeps them knows them
+by the names that they had."""
+
 _AT_ONCE: Final = 16
 """Files that are opened again at the same time."""
 
@@ -109,7 +113,7 @@ class Link:
 
     async def wait_up(self) -> None:
         """Wait until there is a connection again; raises `SmbError` if there will be none for now."""
-        while self._tree.connection.lost.is_set():
+        while self._tree.is_settling or self._tree.connection.lost.is_set():
             if self._ended:
                 raise TransportError("the connection was closed", errno=errno.EHOSTDOWN)
             if self._refusal is not None:
@@ -158,9 +162,10 @@ class Link:
             self._nursery = nursery
             nursery.start_soon(connection.run_echo, self._way.config.echo_interval, session.batch())
             nursery.start_soon(LineWatch(connection, session.batch(), self._reach).run)
-            nursery.start_soon(self._restore_all)
+            nursery.start_soon(self._settle)
             error = await connection.wait_lost()
             self._nursery = None
+            self._tree.is_settling = False
             nursery.cancel_scope.cancel()
         log.debug("the connection to %s is lost: %s", self._way.unc, error)
 
@@ -242,21 +247,34 @@ class Link:
 
     async def _go_on(self, tree: Tree, begun: float) -> None:
         self._tree.adopt(tree)
+        self._tree.is_settling = True
         self._refusal = None
         self._address = tree.connection.remote_address
         self._patience = min(_SET_UP, self._way.config.timeout)
         self._refused.clear()
         self._said = ""
         log.debug("connected to %s again after %.1f s", self._way.unc, trio.current_time() - begun)
-        self._tell()
         await self._attend(tree.connection, tree.session)
 
-    async def _restore_all(self) -> None:
+    async def _settle(self) -> None:
+        """Have all files opened again; who waits for the connection goes on behind that, or after a while."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._restore_all, nursery.cancel_scope)
+            await trio.sleep(_SETTLING)
+            self._go()
+
+    def _go(self) -> None:
+        self._tree.is_settling = False
+        self._tell()
+
+    async def _restore_all(self, sleeping: trio.CancelScope) -> None:
         tree, limit = self._tree, trio.CapacityLimiter(_AT_ONCE)
         async with trio.open_nursery() as nursery:
             for handle in tuple(tree.handles):
                 if handle.epoch != tree.epoch:
                     nursery.start_soon(self._restore, handle, limit)
+        self._go()
+        sleeping.cancel()
 
     async def _restore(self, handle: Handle, limit: trio.CapacityLimiter) -> None:
         """Open one file again. If the connection is lost meanwhile, the next one's turn does it."""
@@ -268,12 +286,18 @@ class Link:
             try:
                 await handle.restore()
             except HandleLost as error:
-                if handle in tree.handles:
+                if handle in tree.handles and not handle.is_forsaken:
                     log.warning("%s", error)
                 tree.handles.discard(handle)
                 handle.give_up(error)
             except SmbError as error:
                 connection.abort(TransportError(str(error), errno=error.errno))
+            except Exception:
+                # Its user is told; the other files, and the link itself, are not to suffer.
+                log.exception("opening %s again ended in a mistake of this program", handle.path)
+                tree.handles.discard(handle)
+                handle.give_up(HandleLost(f"{handle.path} cannot be opened again"))
             else:
-                if handle not in tree.handles:
+                if handle.is_forsaken or handle not in tree.handles:
+                    tree.handles.discard(handle)
                     connection.close_later(handle.file_id, tree.batch)

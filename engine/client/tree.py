@@ -82,6 +82,8 @@ class Tree:
         self.path = path
         self.epoch = 0
         self.link: Link | None = None
+        self.is_settling = False
+        """Whether files are still being opened again: what changes names is to come behind that."""
         self.handles: set[Handle] = set()
         """What is open and can be opened again."""
         self._use(session, tree_id, response)
@@ -123,7 +125,7 @@ class Tree:
             connection = self.connection
             if self.link is None:
                 return connection
-            if connection.lost.is_set():
+            if self.is_settling or connection.lost.is_set():
                 await self.link.wait_up()
             elif handle is None or handle.epoch == self.epoch:
                 return connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -40,6 +41,8 @@ from smbmount.vfs.symlinks import FILE_SIZE, decode_untrusted
 from smbmount.vfs.targets import LinkTargets
 from smbmount.vfs.vouching import Word
 from smbmount.vfs.writebehind import WriteBudget
+
+log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
@@ -102,7 +105,7 @@ class Core:
         def recognise(stat: FileStat) -> bool:
             if self.inodes.describes(inode, stat) and inode.may_be_like(stat):
                 return True
-            log.warning("%r is not what it was: %s, and was %s", inode, stat, inode.stat)
+            log.debug("%r is not what it was: %s, and was %s", inode, stat, inode.stat)
             return False
 
         file.keep(locate, recognise)
