@@ -100,10 +100,7 @@ class Core:
             return self.inodes.path(inode) if inode.names or inode is self.inodes.root else None
 
         def recognise(stat: FileStat) -> bool:
-            if self.inodes.describes(inode, stat) and inode.may_be_like(stat):
-                return True
-            log.warning("%r is not what it was: %s, and was %s", inode, stat, inode.stat)
-            return False
+            return self.inodes.describes(inode, stat) and inode.may_be_like(stat)
 
         file.keep(locate, recognise)
 
