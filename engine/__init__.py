@@ -13,6 +13,7 @@ from engine.client.connect import connect
 from engine.client.description import ConnectionDescription
 from engine.client.file import File
 from engine.client.folder import Folder
+from engine.client.keeping import was_not_written
 from engine.client.leases import Lease
 from engine.client.pipe import Pipe
 from engine.client.requests import (
@@ -204,4 +205,5 @@ __all__ = [
     "connect",
     "error_from_status",
     "parse_unc",
+    "was_not_written",
 ]

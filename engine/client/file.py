@@ -107,7 +107,7 @@ class File:
         """What the server knows the handle by, on the present connection."""
         return self.handle.file_id
 
-    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat], bool]) -> None:
+    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat, int], bool]) -> None:
         """Say how the file is found again should the server have forgotten it after a lost connection.
 
         `locate` tells its present path, None if it has none; `recognise` whether what was found there is the

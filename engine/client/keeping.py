@@ -85,6 +85,14 @@ def decode_all(message: memoryview) -> FileStat:
     return stat_from_all(FileAllInformation.decode_untrusted(memoryview(response.buffer)))
 
 
+def was_not_written(known: FileStat, found: FileStat, lost_ns: int) -> bool:
+    """Whether nobody has written the file since the connection was lost, at `lost_ns` by the server's clock.
+
+    Another time alone does not tell: of a file that is open Samba tells an outdated one, until it is closed.
+    """
+    return found.write_ns == known.write_ns or found.write_ns < lost_ns
+
+
 class Durability:
     """What a CREATE asks for so that the server keeps the open, and what it got."""
 
@@ -144,7 +152,7 @@ class Keeping:
         """Whether anything was changed through it, so that size and times differ from those of the open."""
         self.has_locks = False
         self.locate: Callable[[], str | None] = lambda: self.handle.path
-        self.recognise: Callable[[FileStat], bool] = self._is_unchanged
+        self.recognise: Callable[[FileStat, int], bool] = self._is_unchanged
         self._tree = tree
         self._options = options
         self._share_access = share_access
@@ -159,11 +167,11 @@ class Keeping:
         """Whether the server keeps the open for a while when the connection is lost."""
         return self._durability.is_granted
 
-    def _is_unchanged(self, found: FileStat) -> bool:
+    def _is_unchanged(self, found: FileStat, lost_ns: int) -> bool:
         known = self._stat
-        if (found.file_id, found.creation_ns) != (known.file_id, known.creation_ns):
+        if found.file_id != known.file_id:
             return False
-        return self.changed or (found.size, found.write_ns) == (known.size, known.write_ns)
+        return self.changed or (found.size == known.size and was_not_written(known, found, lost_ns))
 
     async def _restore(self) -> None:
         """Have the file open on the present connection.
@@ -255,4 +263,4 @@ class Keeping:
         )
 
     def _is_same(self, queried: Reply) -> bool:
-        return self.recognise(decode_all(queried.message))
+        return self.recognise(decode_all(queried.message), self._tree.lost_ns)

@@ -231,7 +231,7 @@ class Transport:
         """When, in trio's clock, there was a sign of life: bytes came, less than a frame too, or data arrived
         at the server's end since the last look at this."""
         arrived = self._sent - self._unacknowledged()
-        if arrived - self._arrived >= _UPLOAD:
+        if not self._closed and arrived - self._arrived >= _UPLOAD:
             self._arrived = arrived
             self._last_heard = trio.current_time()
         return self._last_heard

@@ -81,6 +81,8 @@ class Tree:
     def __init__(self, session: Session, path: str, tree_id: int, response: TreeConnectResponse) -> None:
         self.path = path
         self.epoch = 0
+        self.lost_ns = 0
+        """When the last connection was last heard of, by the server's clock, in nanoseconds since 1970."""
         self.link: Link | None = None
         self.is_settling = False
         """Whether files are still being opened again: what changes names is to come behind that."""
@@ -100,6 +102,7 @@ class Tree:
 
     def adopt(self, other: Tree) -> None:
         """Go on as `other`, which is the same share on a new connection."""
+        self.lost_ns = self.connection.clock_ns + int(self.connection.last_heard * 1e9)
         self._use(other.session, other.tree_id, other.response)
         self.epoch += 1
         for handle in self.handles:

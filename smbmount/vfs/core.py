@@ -102,11 +102,8 @@ class Core:
         def locate() -> str | None:
             return self.inodes.path(inode) if inode.names or inode is self.inodes.root else None
 
-        def recognise(stat: FileStat) -> bool:
-            if self.inodes.describes(inode, stat) and inode.may_be_like(stat):
-                return True
-            log.debug("%r is not what it was: %s, and was %s", inode, stat, inode.stat)
-            return False
+        def recognise(stat: FileStat, lost_ns: int) -> bool:
+            return self.inodes.describes(inode, stat) and inode.may_be_like(stat, lost_ns)
 
         file.keep(locate, recognise)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from engine import FileStat, Lease, LeaseState
+from engine import FileStat, Lease, LeaseState, was_not_written
 from smbmount.vfs.attributes import DIRECTORY, FILE
 from smbmount.vfs.errors import PosixError
 from smbmount.vfs.handles import FileHandle
@@ -266,12 +266,13 @@ class Inode:
             left.remove(size)
             self.resizing = tuple(left)
 
-    def may_be_like(self, stat: FileStat) -> bool:
-        """Whether nobody but us needs to have changed the file for it to be like this now."""
+    def may_be_like(self, stat: FileStat, lost_ns: int) -> bool:
+        """Whether nobody but us needs to have changed the file for it to be like this now. The connection was
+        lost at `lost_ns` by the server's clock."""
         sizes = [self.clean_size, self.stat.size, *self.resizing]
         if self.is_dirty or self.stale or self.resizing or any(handle.wrote for handle in self.handles):
             return min(sizes) <= stat.size <= max(sizes)
-        return (stat.size, stat.write_ns) == (self.stat.size, self.stat.write_ns)
+        return stat.size == self.stat.size and was_not_written(self.stat, stat, lost_ns)
 
     def update_details(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take only the details of an answer, as all else is vouched for: of a file that is open here Samba

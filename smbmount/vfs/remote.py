@@ -117,7 +117,7 @@ class RemoteFile(Protocol):
     async def set_ea(self, name: str, value: Buffer) -> None:
         """Set an extended attribute; `b""` removes it."""
 
-    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat], bool]) -> None:
+    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat, int], bool]) -> None:
         """Say how to find the file again after a lost connection: its present path, and whether it is it."""
 
 

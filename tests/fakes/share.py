@@ -150,7 +150,7 @@ class FakeFile:
         self.stat = share.told(node, details=details)
         node.opens.append(self)
 
-    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat], bool]) -> None:
+    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat, int], bool]) -> None:
         """No connection of ours is ever lost."""
 
     async def read_at(self, offset: int, length: int) -> memoryview:

@@ -123,7 +123,7 @@ async def test_a_file_that_was_replaced_meanwhile_is_lost_alone(
         root = server.share_path("data")
         (root / "new").write_bytes(b"other")
         os.replace(root / "new", root / "replaced")
-        (root / "changed").write_bytes(b"longer than before")
+        (root / "changed").write_bytes(b"CHANGED")
         (root / "removed").unlink()
         await trio.to_thread.run_sync(server.restart)
         for name in ("replaced", "changed", "removed"):
@@ -231,7 +231,7 @@ async def test_a_file_is_there_again_under_another_name_than_the_one_that_has_it
         await share.link("a", "b")
         lease = share.lease(on_break)
         first, second = [await share.open("a", access=READ_WRITE, lease=lease) for _ in range(2)]
-        second.keep(lambda: "b", lambda found: True)
+        second.keep(lambda: "b", lambda found, lost_ns: True)
         for _ in range(2):
             await lose(server, share)
             for file in (first, second):

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.deadline(180)
 def test_a_mount_is_like_a_local_folder(
     samba: SambaServer, tmp_path: Path, seed: int, options: tuple[str, ...]
 ) -> None:
-    operations = Generator(seed).operations(250)
+    operations = Generator(seed).operations(200)
     assert Bench(samba, tmp_path).play(operations, options) is None
 
 
@@ -32,7 +32,7 @@ def test_a_mount_is_like_a_local_folder(
 def test_two_mounts_are_like_one_local_folder(
     samba: SambaServer, tmp_path: Path, seed: int, options: tuple[str, ...]
 ) -> None:
-    operations = Generator(seed, clients=2).operations(250)
+    operations = Generator(seed, clients=2).operations(200)
     assert Bench(samba, tmp_path, clients=2).play(operations, options) is None
 
 

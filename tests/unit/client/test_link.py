@@ -37,6 +37,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.lost = trio.Event()
         self.remote_address = "192.0.2.1"
+        self.clock_ns, self.last_heard = 0, trio.current_time()
         self.why: SmbError = TransportError("lost")
 
     async def wait_lost(self) -> SmbError:
