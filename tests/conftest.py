@@ -24,7 +24,9 @@ _REPORT_FD: Final = pytest.StashKey[int]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--quick", action="store_true", help="only what needs no server and no mount (tests/unit, tests/fuzz)"
+        "--quick",
+        action="store_true",
+        help="only what needs no server and no mount (tests/unit, tests/fuzz), and is not marked as slow",
     )
 
 
@@ -39,7 +41,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "expected_warnings(*patterns): log records that this test has to bring about"
     )
+    config.addinivalue_line("markers", "slow: not for --quick, though it needs no server and no mount")
     config.stash[_REPORT_FD] = os.dup(2)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

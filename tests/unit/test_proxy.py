@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from tests.support.proxy import Link, Proxy, ProxyProcess
 
+pytestmark = pytest.mark.slow
+
 _Handler = Callable[[trio.SocketStream], Awaitable[None]]
 _LOOPBACK = "127.0.0.1"
 

@@ -36,6 +36,8 @@ from tests.support.proxy import (
     Whole,
 )
 
+pytestmark = pytest.mark.slow
+
 _LOOPBACK: Final = "127.0.0.1"
 _DEADLINE: Final = 30.0
 _SILENCE: Final = 0.1

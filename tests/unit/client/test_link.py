@@ -25,6 +25,8 @@ from engine.wire.primitives import FileId
 from engine.wire.tree import TreeConnectResponse
 from tests.support.logcheck import ExpectedWarnings
 
+pytestmark = pytest.mark.slow
+
 DAY: Final = 24 * 3600.0
 RETURN: Final = 2.0
 LONGEST_RETURN: Final = 5.0

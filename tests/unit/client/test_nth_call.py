@@ -25,6 +25,8 @@ from engine.proto.machine import Machine
 from tests.fakes.server import FakeServer, running
 from tests.unit.client.support import ACCOUNT, settled
 
+pytestmark = pytest.mark.slow
+
 DEADLINE: Final = 600.0
 """Seconds of virtual time: more than anything in the engine waits for."""
 

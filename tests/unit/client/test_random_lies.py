@@ -34,6 +34,8 @@ from tests.fakes.server_lies import Lie, LyingServer
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.client.support import ACCOUNT, DEADLINE
 
+pytestmark = pytest.mark.slow
+
 _SILENCE: Final = 0.2
 """Seconds after which a server that keeps everything back is given up: some lies are only that."""
 

@@ -216,6 +216,7 @@ async def test_a_failed_listing_is_an_error_until_it_is_rewound() -> None:
         assert len(await listed.read_all()) == 10
 
 
+@pytest.mark.slow
 @virtual_time
 async def test_memory_is_bounded_for_a_huge_folder_and_seeking_back_still_works() -> None:
     async with mounted(FakeShare(batch_size=5000)) as (share, fs):

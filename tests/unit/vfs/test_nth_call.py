@@ -23,6 +23,8 @@ from tests.fakes.share import Call, FakeShare, Node
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.vfs.support import ROOT, Listed, mounted
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 DEADLINE: Final = 600.0
