@@ -22,6 +22,7 @@ from engine.wire.negotiate import (
 from tests.fakes.middleman import Change, answering, choosing, in_the_middle, offering, unchanged
 from tests.integration.support_engine import account, in_trio
 from tests.integration.test_engine_loss import kill_connections
+from tests.support.logcheck import ExpectedWarnings
 from tests.support.samba import SambaServer, ShareConfig
 
 UP_TO_3_0_2 = Dialect.SMB_3_0_2
@@ -275,9 +276,10 @@ RECONNECTS: dict[str, tuple[Change, Change]] = {
 @pytest.mark.parametrize("changes", RECONNECTS.values(), ids=RECONNECTS)
 @in_trio
 async def test_a_connection_that_is_made_anew_is_checked_as_the_first_one(
-    changes: tuple[Change, Change],
+    changes: tuple[Change, Change], expected_warnings: ExpectedWarnings
 ) -> None:
     """No attempt through the man in the middle gets to the share; once he is gone, the next one does."""
+    expected_warnings.allow("cannot be trusted since the connection was lost")
     up, down = map(Later, changes)
     config = ConnectConfig(reconnect=True)
     with SambaServer() as server:
