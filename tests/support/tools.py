@@ -195,8 +195,8 @@ class Place:
 
 _FILE: Final = re.compile(r"file of (?P<size>\d+) bytes, (?P<time>\d+), (?P<rest>.*)")
 _TIMES_APART: Final = 500_000
-"""100 ns: of a file that was truncated and then written Samba tells when it was truncated, as long as it is open
-again, and its disk when it was written."""
+"""100 ns: of a file that was truncated and then written Samba tells when it was truncated, as long as it is
+open again, and its disk when it was written."""
 
 
 def survey(root: Path, *, on_server: bool = False) -> dict[str, str]:
