@@ -60,6 +60,7 @@ class Mount:
         command_prefix: Sequence[str] = (),
     ) -> None:
         self.path = mountpoint
+        self.server = server
         self.source = server.unc(share) + (f"/{folder}" if folder else "")
         who = "guest" if guest else f"credentials={credentials or server.credentials_file}"
         self.options = [f"port={server.port}", who, *options]
