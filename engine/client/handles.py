@@ -32,7 +32,12 @@ ON_A_FILE = (
 """Requests that name an open file."""
 
 Restore = Callable[[], Awaitable[None]]
-"""Opens a file again on the present connection, and calls `Handle.move`. Raises `SmbError`."""
+"""Opens a file again on the present connection, and calls `Handle.move`. Raises `SmbError`; `NotGivenBack` if
+the next call does without what the server has kept."""
+
+
+class NotGivenBack(SmbError):
+    """The server does not give back a durable handle that it granted."""
 
 
 class Handle:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import trio
 
-from engine.client.handles import Handle
+from engine.client.handles import Handle, NotGivenBack
 from engine.client.leases import Lease
 from engine.client.stat import FileStat, stat_from_all
 from engine.client.tree import Tree
@@ -176,9 +176,11 @@ class Keeping:
     async def _restore(self) -> None:
         """Have the file open on the present connection.
 
-        Raises `HandleLost` if that cannot be, other errors if the connection is of no use.
+        Raises `HandleLost` if that cannot be, `NotGivenBack` once where the server was to keep it, other errors
+        if the connection is of no use.
         """
-        if self._durability.is_granted and await self._take_back():
+        if self._durability.is_granted:
+            await self._take_back()
             return
         if self.handle.is_forsaken:
             raise HandleLost(f"{self.handle.path} was closed")
@@ -208,8 +210,8 @@ class Keeping:
             else:
                 return
 
-    async def _take_back(self) -> bool:
-        """Ask for the open that the server has kept; whether it has."""
+    async def _take_back(self) -> None:
+        """Ask for the open that the server has kept."""
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
         with connection.leases.claim(self._lease) as claim:
@@ -220,12 +222,11 @@ class Keeping:
             if isinstance(refusal, SessionDeleted | SessionExpired | TreeGone):
                 raise refusal
             if refusal is not None:
-                log.debug("%s", refusal)
-                return False
+                self._durability.is_granted = False
+                raise NotGivenBack(str(refusal)) from refusal
             response = CreateResponse.decode_untrusted(reply.message)
             claim.settle(response)
         handle.move(response.file_id, epoch)
-        return True
 
     async def _open_again(self, path: str) -> None:
         tree, handle = self._tree, self.handle

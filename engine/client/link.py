@@ -20,7 +20,7 @@ from engine import ntstatus
 from engine.client.config import Credentials
 from engine.client.connection import Connection
 from engine.client.establish import Way
-from engine.client.handles import Handle
+from engine.client.handles import Handle, NotGivenBack
 from engine.client.session import Session, log_on_again
 from engine.client.tree import Tree
 from engine.client.watch import LineWatch
@@ -122,7 +122,7 @@ class Link:
 
     async def wait_returned(self) -> None:
         """Wait until there is a connection, however long that takes and whoever is refused meanwhile."""
-        while self._tree.connection.lost.is_set():
+        while self._tree.is_settling or self._tree.connection.lost.is_set():
             await self._changed.wait()
 
     async def authenticate_again(self, connection: Connection) -> None:
@@ -147,7 +147,7 @@ class Link:
         if self._nursery is not None:
             handle.epoch = -1
             handle.await_restoration()
-            self._nursery.start_soon(self._restore, handle, trio.CapacityLimiter(1))
+            self._nursery.start_soon(self._restore_forgotten, handle)
 
     async def _reach(self) -> bool:
         return await self._way.answers(_PROBING)
@@ -268,36 +268,61 @@ class Link:
         self._tell()
 
     async def _restore_all(self, sleeping: trio.CancelScope) -> None:
-        tree, limit = self._tree, trio.CapacityLimiter(_AT_ONCE)
+        tree, limit, connection = self._tree, trio.CapacityLimiter(_AT_ONCE), self._tree.connection
+        not_given_back: list[Handle] = []
         async with trio.open_nursery() as nursery:
             for handle in tuple(tree.handles):
                 if handle.epoch != tree.epoch:
-                    nursery.start_soon(self._restore, handle, limit)
+                    nursery.start_soon(self._restore, handle, limit, not_given_back)
+        if not_given_back:
+            # Samba notes the process of this connection as the one that has the file open before it refuses,
+            # and opens by others wait for that process in vain until it is gone.
+            connection.abort(TransportError(f"the server does not give {len(not_given_back)} files back"))
+            return
         self._go()
         sleeping.cancel()
 
-    async def _restore(self, handle: Handle, limit: trio.CapacityLimiter) -> None:
-        """Open one file again. If the connection is lost meanwhile, the next one's turn does it."""
+    async def _restore(
+        self, handle: Handle, limit: trio.CapacityLimiter, not_given_back: list[Handle]
+    ) -> None:
+        """Open one file again. If the connection is lost meanwhile, the next one's turn does it, and so it does
+        with those that are `not_given_back`."""
+        async with limit:
+            if handle in self._tree.handles:
+                try:
+                    await self._restore_once(handle)
+                except NotGivenBack as error:
+                    log.debug("%s", error)
+                    not_given_back.append(handle)
+
+    async def _restore_forgotten(self, handle: Handle) -> None:
+        try:
+            await self._restore_once(handle)
+        except NotGivenBack as error:
+            # It was closed on the server, which therefore has nothing of it left.
+            log.debug("%s", error)
+            await self._restore_once(handle)
+
+    async def _restore_once(self, handle: Handle) -> None:
         tree, connection = self._tree, self._tree.connection
         assert handle.restore is not None
-        async with limit:
-            if handle not in tree.handles:
-                return
-            try:
-                await handle.restore()
-            except HandleLost as error:
-                if handle in tree.handles and not handle.is_forsaken:
-                    log.warning("%s", error)
+        try:
+            await handle.restore()
+        except NotGivenBack:
+            raise
+        except HandleLost as error:
+            if handle in tree.handles and not handle.is_forsaken:
+                log.warning("%s", error)
+            tree.handles.discard(handle)
+            handle.give_up(error)
+        except SmbError as error:
+            connection.abort(TransportError(str(error), errno=error.errno))
+        except Exception:
+            # Its user is told; the other files, and the link itself, are not to suffer.
+            log.exception("opening %s again ended in a mistake of this program", handle.path)
+            tree.handles.discard(handle)
+            handle.give_up(HandleLost(f"{handle.path} cannot be opened again"))
+        else:
+            if handle.is_forsaken or handle not in tree.handles:
                 tree.handles.discard(handle)
-                handle.give_up(error)
-            except SmbError as error:
-                connection.abort(TransportError(str(error), errno=error.errno))
-            except Exception:
-                # Its user is told; the other files, and the link itself, are not to suffer.
-                log.exception("opening %s again ended in a mistake of this program", handle.path)
-                tree.handles.discard(handle)
-                handle.give_up(HandleLost(f"{handle.path} cannot be opened again"))
-            else:
-                if handle.is_forsaken or handle not in tree.handles:
-                    tree.handles.discard(handle)
-                    connection.close_later(handle.file_id, tree.batch)
+                connection.close_later(handle.file_id, tree.batch)

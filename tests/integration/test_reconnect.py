@@ -16,7 +16,7 @@ from engine import ConnectConfig, Disposition, HandleLost, Lease, Share
 from tests.integration.support_engine import MIB, READ_WRITE, account, connected, in_trio, listing
 from tests.integration.test_engine_loss import frozen, kill_connections
 from tests.support.logcheck import ExpectedWarnings
-from tests.support.proxy import Proxy, Reset
+from tests.support.proxy import Door, NewConnections, Proxy, Reset
 from tests.support.samba import SambaServer
 
 CONFIG = ConnectConfig(reconnect=True)
@@ -226,13 +226,36 @@ async def test_a_file_is_there_again_under_another_name_than_the_one_that_has_it
     server: SambaServer,
 ) -> None:
     """A lease belongs to one name of a file on Samba."""
-    async with connected(server, config=CONFIG) as share:
+    async with connected(server, config=CONFIG) as share, trio.open_nursery() as nursery:
         await share.write_file("a", b"content")
         await share.link("a", "b")
-        lease = share.lease(on_break)
+        lease = share.lease(lambda broken: nursery.start_soon(broken.acknowledge))
         first, second = [await share.open("a", access=READ_WRITE, lease=lease) for _ in range(2)]
         second.keep(lambda: "b", lambda found, lost_ns: True)
         for _ in range(2):
             await lose(server, share)
             for file in (first, second):
                 assert bytes(await file.read_at(0, 10)) == b"content"
+
+
+@in_trio
+async def test_a_file_that_the_server_does_not_give_back_can_be_opened_by_others(
+    server: SambaServer, expected_warnings: ExpectedWarnings
+) -> None:
+    """Samba refuses as the size differs from that when the line was cut, and notes us as having it open."""
+    expected_warnings.require("grown")
+    async with line(server, CONFIG) as (share, proxy), connected(server) as other:
+        await other.write_file("grown", b"before")
+        file = await share.open("grown", access=READ_WRITE, lease=share.lease(on_break))
+        proxy.tell(NewConnections(Door.REFUSED))
+        proxy.tell(Reset())
+        await share.wait_lost()
+        with server.share_path().joinpath("grown").open("ab") as there:
+            there.write(b" and after")
+        proxy.tell(NewConnections(Door.OPEN))
+        with pytest.raises(HandleLost):
+            await file.read_at(0, 10)
+        with trio.fail_after(5):
+            assert await other.read_file("grown", 100) == b"before and after"
+            again = await share.open("grown", access=READ_WRITE, lease=share.lease(on_break))
+        assert bytes(await again.read_at(0, 100)) == b"before and after"

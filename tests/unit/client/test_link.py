@@ -14,7 +14,7 @@ import trio.testing
 from engine.client.config import ConnectConfig, Credentials, parse_unc
 from engine.client.connection import Batch, Connection
 from engine.client.establish import Way
-from engine.client.handles import Handle
+from engine.client.handles import Handle, NotGivenBack
 from engine.client.link import Link
 from engine.client.session import Session
 from engine.client.tree import Tree
@@ -100,11 +100,17 @@ class FakeWay(Way):
 
 
 def handle_of(tree: Tree, chance: random.Random) -> Handle:
-    """An open file that comes back, or, sometimes, is lost for good."""
+    """An open file that comes back, at times by its path alone, or, sometimes, is lost for good."""
+    by_path = False
 
     async def restore() -> None:
+        nonlocal by_path
         epoch = tree.epoch
         await trio.sleep(chance.choice((0.0, 0.05, 3.0)))
+        if not by_path and chance.random() < 0.02:
+            by_path = True
+            raise NotGivenBack("kept for nobody")
+        by_path = False
         if chance.random() < 0.001:
             raise HandleLost("another file")
         handle.move(FileId(epoch, epoch), epoch)
@@ -157,6 +163,38 @@ def test_a_day_of_a_server_that_comes_and_goes(seed: int, expected_warnings: Exp
                 tasks = now_tasks
         assert max(waits) <= LONGEST_RETURN
         assert sum(wait <= RETURN for wait in waits) >= 0.9 * len(waits)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_files_that_are_not_given_back_cost_one_more_connection() -> None:
+    way = FakeWay()
+
+    async def main() -> None:
+        tree = new_tree(FakeConnection())
+        refusals: dict[int, int] = {}
+
+        def file(number: int) -> Handle:
+            async def restore() -> None:
+                refusals[number] = refusals.get(number, 0) + 1
+                if refusals[number] == 1:
+                    await trio.sleep(number / 10)
+                    raise NotGivenBack("kept for nobody")
+                handle.move(FileId(number, number), tree.epoch)
+
+            handle = Handle(FileId(0, number), tree.epoch, "file", restore)
+            tree.handles.add(handle)
+            return handle
+
+        handles = [file(number) for number in range(5)]
+        async with linked(way, tree) as link:
+            tree.connection.abort(TransportError("cut"))
+            with trio.fail_after(RETURN):
+                await link.wait_up()
+                await link.wait_returned()
+            assert [handle.epoch for handle in handles] == [tree.epoch] * 5
+            await trio.sleep(3600)
+        assert len(way.log_ons) == 2
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
