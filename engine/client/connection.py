@@ -30,7 +30,7 @@ from engine.proto.statistics import Statistics
 from engine.wire.constants import Command, LockFlags
 from engine.wire.create import CloseRequest, CreateResponse
 from engine.wire.io import EchoRequest, LockElement, LockRequest
-from engine.wire.primitives import FILE_ID_RELATED, FileId
+from engine.wire.primitives import FILE_ID_RELATED, Buffer, FileId
 
 log = logging.getLogger(__name__)
 
@@ -237,10 +237,7 @@ class Connection:
             now=trio.current_time(),
         )
         self._busy.set()
-        try:
-            self._transport.send(outgoing.buffers)
-        except TransportError as error:
-            self.abort(error)
+        self._transmit(outgoing.buffers)
         if self.leases.has_files:
             for request in requests:
                 if isinstance(request, CloseRequest):
@@ -270,10 +267,15 @@ class Connection:
                 self._undo_late(late)
             buffers = self._machine.abandon(slot)
             if buffers and self._lost is None:
-                try:
-                    self._transport.send(buffers)
-                except TransportError as error:
-                    self.abort(error)
+                self._transmit(buffers)
+
+    def _transmit(self, buffers: Sequence[Buffer]) -> None:
+        try:
+            self._transport.send(buffers)
+        except TransportError as error:
+            # Not in this step: whoever sends is in the middle of something, and those that hear of the loss
+            # close files and drop caches.
+            trio.lowlevel.current_trio_token().run_sync_soon(self.abort, error)
 
     async def _pass_gate(self, wanted: int, minimum: int, urgent: bool) -> int:
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import engine
+from engine.client.transport import Transport
 from engine.wire.constants import Command
 from tests.fakes.server import FakeServer, running
 from tests.fakes.server_behaviours import (
@@ -21,6 +22,7 @@ from tests.fakes.server_behaviours import (
     StopsReading,
     Trickles,
 )
+from tests.fakes.server_leases import GrantsLeases
 from tests.unit.client.support import ACCOUNT, DEADLINE, connected
 
 _QUIET: float = 0.01
@@ -88,6 +90,29 @@ def test_a_cancel_may_be_the_first_to_find_out() -> None:
                     server.hang_up()
                     scope.cancel()
             await share.wait_lost()
+
+    trio.run(main)
+
+
+def test_whoever_sends_is_not_interrupted_by_those_that_hear_of_the_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(self: Transport, buffers: object) -> None:
+        raise engine.TransportError("reset by peer")
+
+    async def main() -> None:
+        server = GrantsLeases()
+        broken: list[engine.Lease] = []
+        async with connected(server) as share:
+            leases = [share.lease(broken.append) for _ in range(3)]
+            create = engine.Disposition.CREATE
+            files = [await share.open(lease.key.hex(), disposition=create, lease=lease) for lease in leases]
+            monkeypatch.setattr(Transport, "send", fail)
+            for file in files[:2]:
+                file.close_later()
+            assert not broken
+            await share.wait_lost()
+            assert broken == leases[2:]
 
     trio.run(main)
 
