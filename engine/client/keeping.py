@@ -176,8 +176,8 @@ class Keeping:
     async def _restore(self) -> None:
         """Have the file open on the present connection.
 
-        Raises `HandleLost` if that cannot be, `NotGivenBack` once where the server was to keep it, other errors
-        if the connection is of no use.
+        Raises `HandleLost` if that cannot be, `NotGivenBack` once where the server was to keep it, other
+        errors if the connection is of no use.
         """
         if self._durability.is_granted:
             await self._take_back()
