@@ -285,8 +285,8 @@ class Link:
     async def _restore(
         self, handle: Handle, limit: trio.CapacityLimiter, not_given_back: list[Handle]
     ) -> None:
-        """Open one file again. If the connection is lost meanwhile, the next one's turn does it, as it does with
-        those that are `not_given_back`."""
+        """Open one file again. If the connection is lost meanwhile, the next one's turn does it, and the same
+        with those that are `not_given_back`."""
         async with limit:
             if handle in self._tree.handles:
                 try:
