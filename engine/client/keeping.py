@@ -1,8 +1,9 @@
 """An open file kept over lost connections: durable handles, else opened again by its path.
 
 [MS-SMB2] 3.2.4.4. A server that grants durability keeps the open for a while when the connection ends, with
-its lease and locks. Otherwise, or if it has forgotten it, the path is opened anew; that is the same open only
-if it leads to the same file and nobody has changed it meanwhile.
+its lease and locks; one that does not may still grant resilience ([MS-SMB2] 2.2.31.3, 3.3.5.15.9), which is
+asked for behind the open. Otherwise, or if it has forgotten it, the path is opened anew; that is the same
+open only if it leads to the same file and nobody has changed it meanwhile.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from engine.wire.constants import (
     Dialect,
     Disposition,
     InfoType,
+    IoctlFlags,
     ShareAccess,
     ShareCapabilities,
 )
@@ -50,6 +52,8 @@ from engine.wire.create_contexts import (
     DurableHandleResponseV2,
 )
 from engine.wire.fscc import FileAllInformation
+from engine.wire.io import IoctlRequest
+from engine.wire.ioctl import FsctlCode, NetworkResiliencyRequest
 from engine.wire.primitives import FILE_ID_RELATED, FileId
 from engine.wire.query import QueryInfoRequest, QueryInfoResponse
 
@@ -65,6 +69,9 @@ _TRIES: Final = 6
 _PAUSE: Final = 0.3
 """Seconds between tries to open a file whose name is on its way elsewhere, or which somebody else has open:
 our own open of before may be the one that is in the way, until the server has noticed."""
+
+_RESILIENT_MS: Final = 60_000
+"""Milliseconds for which a server is asked to keep an open, if it grants resilience alone."""
 
 _STAYS: Final = ~int(CreateOptions.DELETE_ON_CLOSE)
 
@@ -96,12 +103,13 @@ def was_not_written(known: FileStat, found: FileStat, lost_ns: int) -> bool:
 class Durability:
     """What a CREATE asks for so that the server keeps the open, and what it got."""
 
-    __slots__ = ("_flags", "contexts", "guid", "is_granted")
+    __slots__ = ("_flags", "_is_resilient", "contexts", "guid", "is_granted")
 
     def __init__(self, tree: Tree, lease: Lease | None) -> None:
         self.guid: UUID | None = None
         self.is_granted = False
         self._flags = 0
+        self._is_resilient = False
         self.contexts: Sequence[CreateContext] = ()
         if tree.link is None or lease is None or tree.connection.leases.kind is LeaseKind.NONE:
             return
@@ -123,9 +131,35 @@ class Durability:
             elif isinstance(context, DurableHandleResponse) and self.guid is None:
                 self.is_granted = bool(self.contexts)
 
+    def ask_resilience(self, tree: Tree, file_id: FileId) -> None:
+        """Have the server keep what it did not make durable, without waiting for what it says to that."""
+        negotiated = tree.connection.negotiated
+        if self.is_granted or not self.contexts or not tree.may_be_resilient:
+            return
+        if negotiated is None or negotiated.dialect < Dialect.SMB_2_1:
+            return
+
+        def take(replies: Sequence[Reply] | None) -> None:
+            if replies is None:
+                return
+            refusal = tree.refusal(replies[0], "ask for a resilient handle")
+            if refusal is None:
+                self.is_granted = self._is_resilient = True
+            else:
+                log.debug("%s", refusal)
+                tree.may_be_resilient = False
+
+        control = IoctlRequest(
+            ctl_code=FsctlCode.LMR_REQUEST_RESILIENCY,
+            file_id=file_id,
+            input=NetworkResiliencyRequest(_RESILIENT_MS).encode(),
+            flags=IoctlFlags.IS_FSCTL,
+        )
+        tree.connection.send_later([control], tree.batch, take)
+
     def reconnecting(self, file_id: FileId) -> CreateContext:
         """The context that asks for the open back."""
-        if self.guid is None:
+        if self.guid is None or self._is_resilient:
             return DurableHandleReconnect(file_id)
         return DurableHandleReconnectV2(file_id, self.guid, self._flags)
 
@@ -143,6 +177,7 @@ class Keeping:
         options: CreateOptions,
         share_access: ShareAccess,
         lease: Lease | None,
+        is_leased: bool,
         durability: Durability,
         stat: FileStat,
     ) -> None:
@@ -157,10 +192,12 @@ class Keeping:
         self._options = options
         self._share_access = share_access
         self._lease = lease
+        self._is_leased = is_leased
         self._durability = durability
         self._stat = stat
         if tree.link is not None:
             tree.handles.add(self.handle)
+            durability.ask_resilience(tree, file_id)
 
     @property
     def is_durable(self) -> bool:
@@ -214,7 +251,7 @@ class Keeping:
         """Ask for the open that the server has kept."""
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
-        with connection.leases.claim(self._lease) as claim:
+        with connection.leases.claim(self._lease if self._is_leased else None) as claim:
             context = self._durability.reconnecting(handle.file_id)
             create = self._create(handle.path, claim.oplock_level, (context, *claim.contexts))
             (reply,) = await tree.attempt(connection, batch, [create], "")
@@ -246,11 +283,12 @@ class Keeping:
             if not self._is_same(replies[1]):
                 connection.close_later(response.file_id, batch)
                 raise HandleLost(f"{path} is another file now, or was changed while the connection was lost")
-            claim.settle(response)
+            self._is_leased = claim.settle(response)
         durability.take(response)
         self._durability = durability
         handle.path = path
         handle.move(response.file_id, epoch)
+        durability.ask_resilience(tree, response.file_id)
 
     def _create(self, path: str, level: int, contexts: Sequence[CreateContext]) -> CreateRequest:
         return CreateRequest(

@@ -165,6 +165,7 @@ class Opener:
             options=wanted.options,
             share_access=wanted.share_access,
             lease=wanted.lease,
+            is_leased=is_leased,
             durability=durability,
             stat=stat,
         )

@@ -88,6 +88,8 @@ class Tree:
         """Whether files are still being opened again: what changes names is to come behind that."""
         self.handles: set[Handle] = set()
         """What is open and can be opened again."""
+        self.may_be_resilient = True
+        """Whether the server has not refused a resilient handle yet."""
         self._use(session, tree_id, response)
 
     def _use(self, session: Session, tree_id: int, response: TreeConnectResponse) -> None:

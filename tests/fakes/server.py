@@ -82,6 +82,7 @@ class FakeServer:
         """Misbehaviour that a test wants only later starts when this becomes true."""
         self.share_flags = 0
         self.share_type: int = ShareType.DISK
+        self.share_capabilities = 0
         self.takes_at_most: int | None = None
         """Bytes that one WRITE gets rid of."""
         self.gives_at_most: int | None = None
@@ -196,6 +197,12 @@ class FakeServer:
         """What a SESSION_SETUP reply carries."""
         return token
 
+    def create(self, request: CreateRequest) -> CreateResponse:
+        """Carry out a CREATE; raises `Refused`."""
+        response = self.tree.create(request)
+        self.created(request, response)
+        return response
+
     def created(self, request: CreateRequest, response: CreateResponse) -> None:
         """A CREATE succeeds: add to `response` what it grants."""
 
@@ -258,6 +265,8 @@ class FakeServer:
     def hang_up(self) -> None:
         """Cut every connection with a reset."""
         for peer in self.peers:
+            if peer.stream.socket.fileno() == -1:
+                continue
             peer.stream.setsockopt(*_LINGER_ZERO)
             peer.stream.socket.close()
 

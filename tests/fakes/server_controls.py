@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, NamedTuple, Protocol
@@ -24,6 +24,7 @@ from engine.wire.ioctl import (
     SnapshotsResponse,
     encode_network_interfaces,
 )
+from engine.wire.primitives import FileId
 
 _BLOCK: Final = 4096
 _PIPE_ROOM: Final = 65536
@@ -75,6 +76,8 @@ class Controls:
     interfaces: list[NetworkInterfaceInfo] = field(default_factory=list)
     answers_pipe: list[bytes] = field(default_factory=list)
     """What the next transactions of a pipe are answered with."""
+    on_control: Callable[[FileId, int, memoryview], bytes | None] | None = None
+    """Asked first about each control on an open file; None = answered as usual."""
     refusal: tuple[int, bytes | None] | None = None
     """The status of every control, and its output all the same."""
 

@@ -345,15 +345,19 @@ class Peer:
             case LogoffRequest():
                 return LogoffResponse()
             case TreeConnectRequest():
-                return TreeConnectResponse(self.server.share_type, self.server.share_flags, 0, _ACCESS_ALL)
+                return TreeConnectResponse(
+                    self.server.share_type,
+                    self.server.share_flags,
+                    self.server.share_capabilities,
+                    _ACCESS_ALL,
+                )
             case TreeDisconnectRequest():
                 return TreeDisconnectResponse()
             case EchoRequest():
                 return EchoResponse()
             case CreateRequest():
-                created = tree.create(request)
+                created = self.server.create(request)
                 self._current = created.file_id
-                self.server.created(request, created)
                 return created
             case LeaseBreakAcknowledgement() | OplockBreak():
                 return self.server.acknowledge(request)

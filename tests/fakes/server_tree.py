@@ -155,17 +155,24 @@ class MemoryTree:
         file_id = FileId(number, number << 32 | 7)
         delete = bool(request.create_options & CreateOptions.DELETE_ON_CLOSE)
         self.opens[file_id] = Open(found, parent, delete)
+        response = self.told(file_id)
+        response.create_action = action
+        response.contexts = self._disk_id(found, request)
+        return response
+
+    def told(self, file_id: FileId) -> CreateResponse:
+        """What CREATE tells of an open file."""
+        node = self.opened(file_id).node
         return CreateResponse(
-            create_action=action,
+            create_action=CreateAction.OPENED,
             creation_time=SOME_TIME,
             last_access_time=SOME_TIME,
-            last_write_time=found.write_time,
+            last_write_time=node.write_time,
             change_time=SOME_TIME,
-            allocation_size=len(found.data),
-            end_of_file=len(found.data),
-            file_attributes=found.attributes,
+            allocation_size=len(node.data),
+            end_of_file=len(node.data),
+            file_attributes=node.attributes,
             file_id=file_id,
-            contexts=self._disk_id(found, request),
         )
 
     def _disk_id(self, node: Node, request: CreateRequest) -> list[CreateContext]:
@@ -358,6 +365,10 @@ class MemoryTree:
 
     def ioctl(self, file_id: FileId, code: int, data: memoryview) -> bytes:
         """[MS-SMB2] 3.3.5.15."""
+        if self.controls.on_control is not None:
+            output = self.controls.on_control(file_id, code, data)
+            if output is not None:
+                return output
         opened = [handle.node for handle in self.opens.values()]
         return self.controls.answer(code, data, self.opened(file_id).node, opened)
 

@@ -18,6 +18,7 @@ from tests.integration.test_engine_loss import frozen, kill_connections
 from tests.support.logcheck import ExpectedWarnings
 from tests.support.proxy import Door, NewConnections, Proxy, Reset
 from tests.support.samba import SambaServer
+from tests.support.tools import wait_until
 
 CONFIG = ConnectConfig(reconnect=True)
 
@@ -248,8 +249,13 @@ async def test_a_file_that_the_server_does_not_give_back_can_be_opened_by_others
         await other.write_file("grown", b"before")
         file = await share.open("grown", access=READ_WRITE, lease=share.lease(on_break))
         proxy.tell(NewConnections(Door.REFUSED))
+        processes = server.connection_pids()
         proxy.tell(Reset())
         await share.wait_lost()
+        # The size that counts is that of the moment in which the server notices.
+        await trio.to_thread.run_sync(
+            wait_until, lambda: server.connection_pids() != processes, "the server notices the loss"
+        )
         with server.share_path().joinpath("grown").open("ab") as there:
             there.write(b" and after")
         proxy.tell(NewConnections(Door.OPEN))
