@@ -31,7 +31,7 @@ from engine.wire.io import ReadRequest, ReadResponse
 from engine.wire.primitives import FILE_ID_RELATED
 
 _BRIEF: Final = 2.0
-"""Seconds within which nobody else is believed to make a file of the very name that we were making."""
+"""Seconds after our request within which nobody else is believed to make a file of the very same name."""
 
 _CLOCK_SLACK: Final = 0.25
 """Seconds by which a server's clock may be misjudged: its time came over the line once."""
@@ -62,15 +62,18 @@ class Span:
         """The connection is lost."""
         self._end = trio.current_time()
 
-    @property
-    def is_brief(self) -> bool:
-        """Whether it is too short for somebody else to have done the same just then."""
-        return self._end - self._begin <= _BRIEF
-
     def covers(self, tree: Tree, moment_ns: int) -> bool:
         """Whether a time that the server tells, in nanoseconds since 1970, lies in it."""
+        return self._is_between(tree, moment_ns, self._end)
+
+    def starts_near(self, tree: Tree, moment_ns: int) -> bool:
+        """Whether such a time is so soon after the sending that it tells what our request did, however late
+        the loss was noticed."""
+        return self._is_between(tree, moment_ns, min(self._end, self._begin + _BRIEF))
+
+    def _is_between(self, tree: Tree, moment_ns: int, end: float) -> bool:
         moment = (moment_ns - tree.connection.clock_ns) / 1e9
-        return self._begin - _CLOCK_SLACK <= moment <= self._end + _CLOCK_SLACK
+        return self._begin - _CLOCK_SLACK <= moment <= end + _CLOCK_SLACK
 
 
 class Opener:
@@ -202,9 +205,9 @@ class Opener:
             file = await self.open(replace(wanted, disposition=Disposition.OPEN, details=True, read=0))
         except NotFound:
             return None
-        was_ours = lease is not None and file.lease is lease and lease.is_from_before
-        stat = file.stat
-        if not stat.size and span.covers(self._tree, stat.creation_ns) and (was_ours or span.is_brief):
+        kept_lease = lease is not None and file.lease is lease and lease.is_from_before
+        is_ours = kept_lease and span.covers(self._tree, file.stat.creation_ns)
+        if not file.stat.size and (is_ours or was_made(file.stat, span, self._tree)):
             file.existed = False
             return file
         file.close_later()
@@ -228,4 +231,4 @@ def was_made(stat: FileStat, span: Span, tree: Tree) -> bool:
 
     Nothing but the time of its creation tells.
     """
-    return span.is_brief and span.covers(tree, stat.creation_ns)
+    return span.starts_near(tree, stat.creation_ns)

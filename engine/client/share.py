@@ -270,6 +270,7 @@ class Share(TreeControls):
             contexts=(*contexts, *self._telling.contexts),
         )
         what = f"make the folder {path}"
+        await self._tree.ready()
         span = Span()
         try:
             if not self._telling.has_ids:
@@ -503,6 +504,7 @@ class Share(TreeControls):
         )
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
         # Which file it is comes first: some servers refuse all that follows a refusal.
+        await self._tree.ready()
         span = Span()
         try:
             replies = await self._tree.exchange(
@@ -541,7 +543,7 @@ class Share(TreeControls):
             return await self.write_file(path, data, disposition=disposition, lease=lease)
         if was_made(stat, span, self._tree):
             return await self._write_in_parts(path, data, Disposition.OPEN, 0, lease)
-        # A silent line is noticed too late for the time alone to tell, but the content tells too.
+        # A server may have been slow to make it; the content tells too.
         is_alike = span.covers(self._tree, stat.creation_ns) and stat.size == len(data)
         if is_alike and await self.read_file(path, len(data)) == bytes(data):
             return stat

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,7 +16,7 @@ from engine import ConnectConfig, Disposition, HandleLost, Lease, Share
 from tests.integration.support_engine import MIB, READ_WRITE, account, connected, in_trio, listing
 from tests.integration.test_engine_loss import frozen, kill_connections
 from tests.support.logcheck import ExpectedWarnings
-from tests.support.proxy import Door, NewConnections, Proxy, Reset
+from tests.support.proxy import Cut, Door, Loss, NewConnections, Place, Proxy, Reset, Way
 from tests.support.samba import SambaServer
 from tests.support.tools import wait_until
 
@@ -176,6 +176,50 @@ async def test_names_change_once_however_often_the_connection_is_lost(server: Sa
                 workers.start_soon(change, share, worker)
         assert await listing(share, "") == []
         nursery.cancel_scope.cancel()
+
+
+async def make_folder(share: Share, name: str) -> None:
+    await share.mkdir(name)
+
+
+async def make_file(share: Share, name: str) -> None:
+    async with await share.open(name, access=READ_WRITE, disposition=Disposition.CREATE) as file:
+        assert not file.existed
+
+
+async def write_file(share: Share, name: str) -> None:
+    await share.write_file(name, b"content", disposition=Disposition.CREATE)
+
+
+@pytest.mark.parametrize("make", [make_folder, make_file, write_file])
+@in_trio
+async def test_fault_09_what_was_made_is_ours_however_late_the_loss_is_noticed(
+    server: SambaServer, make: Callable[[Share, str], Awaitable[None]]
+) -> None:
+    async with line(server, CONFIG) as (share, proxy):
+        await share.stat("")
+        proxy.tell(Cut(Way.TO_CLIENT, 1, Place.BEFORE, Loss.HOLE))
+        began = trio.current_time()
+        await make(share, "name")
+        assert trio.current_time() > began + 2
+        assert [entry.name for entry in await listing(share, "")] == ["name"]
+
+
+@in_trio
+async def test_fault_09_what_somebody_else_made_meanwhile_is_not_ours(server: SambaServer) -> None:
+    async with line(server, CONFIG) as (share, proxy), connected(server) as other:
+        await share.stat("")
+        proxy.tell(Cut(Way.TO_SERVER, 1, Place.BEFORE, Loss.HOLE))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refused, share)
+            # The others make it after the time in which nobody else is believed to do so.
+            await trio.sleep(2.5)
+            await other.mkdir("name")
+
+
+async def refused(share: Share) -> None:
+    with pytest.raises(engine.AlreadyExists):
+        await share.mkdir("name")
 
 
 @in_trio
