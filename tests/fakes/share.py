@@ -9,7 +9,7 @@ can be made to fail (`fail_next`) and can be held up (`hold`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ from engine import (
     Access,
     Buffer,
     CreateOptions,
-    DirectoryEntry,
     Disposition,
     FileAttributes,
     FileStat,
@@ -30,6 +29,8 @@ from engine import (
     error_from_status,
     ntstatus,
 )
+from tests.fakes.share_files import FakeFile, FakeFolder
+from tests.fakes.share_nodes import FakeLease, Node, NodeTree
 
 _NORMAL = FileAttributes.NORMAL
 _NO_OPTIONS = CreateOptions(0)
@@ -46,325 +47,7 @@ class Call(NamedTuple):
     arguments: tuple[object, ...]
 
 
-class Node:
-    """A file or folder on the server."""
-
-    def __init__(self, number: int, now: int, *, is_directory: bool) -> None:
-        self.number = number
-        self.data = bytearray()
-        self.attributes = int(FileAttributes.DIRECTORY if is_directory else FileAttributes.ARCHIVE)
-        self.created = self.accessed = self.written = self.changed = now
-        self.children: dict[str, tuple[str, Node]] = {}
-        self.eas: dict[str, bytes] = {}
-        self.opens: list[FakeFile] = []
-        self.listed_by: list[FakeFolder] = []
-        self.names = 1
-        self.delete_pending = False
-        self.dated = False
-        """Whether its time of writing was set through an open file: then writes leave it alone until the last
-        close, as on Samba."""
-
-    @property
-    def is_directory(self) -> bool:
-        """Whether it is a folder."""
-        return bool(self.attributes & FileAttributes.DIRECTORY)
-
-    @property
-    def is_kept_open(self) -> bool:
-        """Whether a folder is open under a lease."""
-        return any(opened.lease is not None for opened in self.listed_by)
-
-    def stat(self, *, links: bool, file_id: bool = True) -> FileStat:
-        """Its attributes; `links` as listings do not tell it."""
-        size = len(self.data)
-        return FileStat(
-            file_id=self.number if file_id else 0,
-            size=size,
-            allocation_size=(size + 4095) // 4096 * 4096,
-            attributes=self.attributes,
-            creation_ns=self.created,
-            access_ns=self.accessed,
-            write_ns=self.written,
-            change_ns=self.changed,
-            number_of_links=self.names if links else 0,
-            ea_size=sum(len(name) + len(value) + 9 for name, value in self.eas.items()),
-        )
-
-
-class FakeLease(Lease):
-    """A lease, in place of the engine's; `acknowledged` are the states that were acknowledged."""
-
-    def __init__(self, share: FakeShare, on_break: Callable[[Lease], None]) -> None:
-        self.state = 0
-        self.term = 0
-        self.owed = False
-        self.folder = None
-        self.on_break = on_break
-        self.acknowledged: list[int] = []
-        self._share = share
-
-    @property
-    def needs_acknowledgement(self) -> bool:
-        """Whether another client waits."""
-        return self.owed
-
-    def grant(self, state: int) -> None:
-        """The server vouches for more."""
-        self.term += bool(state & ~self.state & LeaseState.READ_CACHING)
-        self.state |= state
-
-    async def acknowledge(self) -> None:
-        """Tell the server, if it waits."""
-        if self.owed:
-            self.owed = False
-            self.acknowledged.append(self.state)
-            await self._share.enter("acknowledge", self.state)
-
-
-class FakeFile:
-    """An open file, in place of `engine.File`."""
-
-    def __init__(
-        self,
-        share: FakeShare,
-        path: str,
-        node: Node,
-        access: Access,
-        *,
-        existed: bool,
-        lease: Lease | None = None,
-        read: int = 0,
-        details: bool = True,
-    ) -> None:
-        self.path = path
-        self.access = access
-        self.existed = existed
-        self.node = node
-        self.closed = False
-        self.is_here = True
-        self.shares_delete = True
-        self.lease = lease
-        self.initial_data = memoryview(bytes(node.data[:read])) if read else None
-        self._sets_time_at_close = False
-        self._share = share
-        self.stat = share.told(node, details=details)
-        node.opens.append(self)
-
-    def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat, int], bool]) -> None:
-        """No connection of ours is ever lost."""
-
-    async def read_at(self, offset: int, length: int) -> memoryview:
-        """Read; short at the end."""
-        await self._enter("read_at", offset, length)
-        return memoryview(bytes(self.node.data[offset : offset + length]))
-
-    async def write_at(self, offset: int, data: Buffer) -> int:
-        """Write; the bytes take effect when the call ends."""
-        await self._enter("write_at", offset, len(data))
-        self._write(offset, data)
-        return len(data)
-
-    def _write(self, offset: int, data: Buffer) -> None:
-        if len(self.node.data) < offset:
-            self.node.data.extend(bytes(offset - len(self.node.data)))
-        self.node.data[offset : offset + len(data)] = data
-        self.node.changed = self._share.tick()
-        if not self.node.dated:
-            self.node.written = self.node.changed
-            self._sets_time_at_close = True
-        self._share.changed_file(self.node, self.lease)
-
-    def _set(self, access_ns: int | None, write_ns: int | None, attributes: int | None) -> None:
-        self._may_set()
-        self._share.apply_basic(self.node, access_ns, write_ns, None, attributes)
-        self._share.changed_file(self.node, self.lease)
-        self.node.dated = self.node.dated or write_ns is not None
-        self._sets_time_at_close = self._sets_time_at_close and write_ns is None
-
-    async def write_and_set_basic(
-        self,
-        offset: int,
-        data: Buffer,
-        *,
-        access_ns: int | None = None,
-        write_ns: int | None = None,
-        attributes: int | None = None,
-    ) -> SmbError | None:
-        """Write, then set times and attributes, unless "set_basic along" is to fail."""
-        await self._enter("write_and_set_basic", offset, len(data))
-        self._write(offset, data)
-        error = self._share.failure("set_basic along")
-        if error is None:
-            self._set(access_ns, write_ns, attributes)
-        return error
-
-    async def flush(self) -> None:
-        """Nothing to do but to be counted."""
-        await self._enter("flush")
-
-    async def truncate(self, size: int) -> None:
-        """Set the size."""
-        await self._enter("truncate", size)
-        self._share.resize(self.node, size)
-        self._share.changed_file(self.node, self.lease)
-
-    async def truncate_and_stat(self, size: int) -> FileStat:
-        """Set the size, and tell the attributes."""
-        await self.truncate(size)
-        return self._share.stat_of(self.node, links=True)
-
-    async def query(self) -> FileStat:
-        """The attributes."""
-        await self._enter("query")
-        return self._share.stat_of(self.node, links=True)
-
-    async def set_basic(
-        self,
-        *,
-        access_ns: int | None = None,
-        write_ns: int | None = None,
-        creation_ns: int | None = None,
-        change_ns: int | None = None,
-        attributes: int | None = None,
-    ) -> None:
-        """Set times and attributes, if it was opened with the right to."""
-        await self._enter("set_basic")
-        self._may_set()
-        self._share.apply_basic(self.node, access_ns, write_ns, creation_ns, attributes)
-        self._share.changed_file(self.node, self.lease)
-        self.node.dated = self.node.dated or write_ns is not None
-        self._sets_time_at_close = self._sets_time_at_close and write_ns is None
-
-    def _may_set(self) -> None:
-        if not self.access & Access.WRITE_ATTRIBUTES:
-            raise error_from_status(ntstatus.STATUS_ACCESS_DENIED, f"set attributes of {self.path}")
-
-    async def link(self, new: str) -> None:
-        """Make a hard link."""
-        await self._enter("link", new)
-        self._share.add_name(self.node, new)
-
-    async def set_ea(self, name: str, value: Buffer) -> None:
-        """Set or remove an extended attribute."""
-        await self._enter("set_ea", name)
-        self._share.apply_ea(self.node, name, value)
-
-    async def close(self) -> None:
-        """Close, and wait for it."""
-        await self._share.enter("close", self.path)
-        self.close_later()
-
-    def close_and_tell(self, on_told: Callable[[FileStat | None], None], *, details: bool = True) -> None:
-        """Close now; the attributes are told once the round trip is over, if this server does."""
-        self.close_later()
-        told = self._told_at_close(details)
-
-        async def tell() -> None:
-            try:
-                await self._share.enter("close_and_tell", self.path)
-            except SmbError:
-                on_told(None)
-            else:
-                on_told(told)
-
-        trio.lowlevel.spawn_system_task(tell)
-
-    async def set_basic_and_close(
-        self,
-        *,
-        access_ns: int | None = None,
-        write_ns: int | None = None,
-        attributes: int | None = None,
-        details: bool = True,
-    ) -> FileStat | None:
-        """Set times and attributes, and close whatever becomes of that."""
-        try:
-            await self._enter("set_basic_and_close")
-            self._set(access_ns, write_ns, attributes)
-        finally:
-            self.close_later()
-        return self._told_at_close(details)
-
-    def set_times_and_close(
-        self,
-        on_told: Callable[[FileStat | None, SmbError | None], None],
-        *,
-        access_ns: int | None = None,
-        write_ns: int | None = None,
-        details: bool = True,
-    ) -> None:
-        """Set times and close now; what becomes of it is told once the round trip is over."""
-        error = self._share.failure("set_times_and_close")
-        if error is None:
-            self._set(access_ns, write_ns, None)
-        self.close_later()
-        told = self._told_at_close(details)
-
-        async def tell() -> None:
-            try:
-                await self._share.enter("set_times_and_close", self.path)
-            except SmbError as lost:
-                on_told(None, lost)
-            else:
-                on_told(told, error)
-
-        trio.lowlevel.spawn_system_task(tell)
-
-    def _told_at_close(self, details: bool) -> FileStat | None:
-        if not details and not self._share.tells_at_close:
-            return None
-        return self._share.told(self.node, details=details)
-
-    def close_later(self) -> None:
-        """Close without waiting."""
-        if not self.closed:
-            self.closed = True
-            if self._sets_time_at_close:
-                self.node.written = self._share.tick()
-            self.node.opens.remove(self)
-            self.node.dated = self.node.dated and bool(self.node.opens)
-            if self.lease is not None and not any(other.lease is self.lease for other in self.node.opens):
-                self.lease.state = 0
-            self._share.finish_delete(self.node)
-
-    async def _enter(self, operation: str, *arguments: object) -> None:
-        assert not self.closed, f"{operation} on a closed file"
-        await self._share.enter(operation, self.path, *arguments)
-
-
-class FakeFolder:
-    """An open folder, in place of `engine.Folder`: what it had when it was opened."""
-
-    def __init__(self, share: FakeShare, path: str, node: Node, lease: Lease | None) -> None:
-        self.path = path
-        self.stat = share.stat_of(node, links=False)
-        self.lease = lease
-        self.closed = False
-        self._share = share
-        self._node = node
-        self._entries = [
-            DirectoryEntry(name, share.stat_of(child, links=False)) for name, child in node.children.values()
-        ]
-        node.listed_by.append(self)
-
-    async def batches(self) -> AsyncGenerator[list[DirectoryEntry], None]:
-        """The entries; the first batch is here."""
-        for start in range(0, len(self._entries), self._share.batch_size):
-            if start:
-                assert not self.closed, "a listing goes on in a closed folder"
-                await self._share.enter("scandir", self.path)
-            yield self._entries[start : start + self._share.batch_size]
-
-    def close_later(self) -> None:
-        """Close without waiting."""
-        if not self.closed:
-            self.closed = True
-            self._node.listed_by.remove(self)
-            if self.lease is not None and not any(o.lease is self.lease for o in self._node.listed_by):
-                self.lease.state = 0
-
-
-class FakeShare:
+class FakeShare(NodeTree):
     """The share. `batch_size` is the entries per batch of a listing."""
 
     def __init__(
@@ -376,6 +59,7 @@ class FakeShare:
         supports_directory_leases: bool = False,
         batch_size: int = 100,
     ) -> None:
+        super().__init__()
         self.max_read = max_io
         self.max_write = max_io
         self.supports_file_ids = supports_file_ids
@@ -402,9 +86,6 @@ class FakeShare:
         self.most_in_flight = 0
         self._failures: dict[str, list[SmbError | Exception]] = {}
         self._gates: dict[str, trio.Event] = {}
-        self.next_number = 100
-        self._now = 1_600_000_000 * 10**9
-        self.root = self._new_node(is_directory=True)
 
     # What tests look at and set up.
 
@@ -428,42 +109,6 @@ class FakeShare:
             del self._gates[operation]
             gate.set()
 
-    def put(self, path: str, data: bytes = b"") -> Node:
-        """Make or replace a file as another client would, the folders above it too."""
-        folder, name = self._make_folders(path)
-        node = self._new_node(is_directory=False)
-        node.data[:] = data
-        folder.children[name.upper()] = (name, node)
-        self._changed_folder(folder)
-        return node
-
-    def put_folder(self, path: str) -> Node:
-        """Make a folder as another client would."""
-        folder, name = self._make_folders(path)
-        node = self._new_node(is_directory=True)
-        folder.children[name.upper()] = (name, node)
-        self._changed_folder(folder)
-        return node
-
-    def find(self, path: str) -> Node:
-        """The node of a path; `NotFound`."""
-        return self._walk(path)[2]
-
-    def exists(self, path: str) -> bool:
-        """Whether a path leads to something."""
-        folder, key = self._split(path)
-        return key in folder.children
-
-    def names(self, path: str = "") -> list[str]:
-        """The names in a folder, sorted."""
-        return sorted(name for name, _ in self.find(path).children.values())
-
-    def remove(self, path: str) -> None:
-        """Remove a name as another client would."""
-        folder, key = self._split(path)
-        del folder.children[key]
-        self._changed_folder(folder)
-
     def open_elsewhere(self, path: str, *, shares_delete: bool = True) -> FakeFile:
         """Another client's open file."""
         file = FakeFile(self, path, self.find(path), Access.READ, existed=True)
@@ -479,16 +124,7 @@ class FakeShare:
         lease.on_break(lease)
         return lease
 
-    def take_back(self, node: Node) -> None:
-        """The next file made gets the number and times of this one: a quick server with a slow clock."""
-        self.next_number, self._now = node.number - 1, node.created - 100
-
     # What `FakeFile` needs.
-
-    def tick(self) -> int:
-        """The server's clock; every look moves it on."""
-        self._now += 100
-        return self._now
 
     async def enter(self, operation: str, *arguments: object) -> None:
         """A round trip begins: it is counted, held up and failed as told."""
@@ -524,59 +160,6 @@ class FakeShare:
         else:
             self.details_told += 1
         return stat
-
-    def resize(self, node: Node, size: int) -> None:
-        """Cut or extend with zeros; the size that it has is no change."""
-        if len(node.data) == size:
-            return
-        del node.data[size:]
-        node.data.extend(bytes(size - len(node.data)))
-        node.changed = self.tick()
-        if not node.dated:
-            node.written = node.changed
-
-    def apply_basic(
-        self,
-        node: Node,
-        access_ns: int | None,
-        write_ns: int | None,
-        creation_ns: int | None,
-        attributes: int | None,
-    ) -> None:
-        """FileBasicInformation."""
-        node.accessed = access_ns if access_ns is not None else node.accessed
-        node.written = write_ns if write_ns is not None else node.written
-        node.created = creation_ns if creation_ns is not None else node.created
-        if attributes:
-            kind = node.attributes & FileAttributes.DIRECTORY
-            node.attributes = (attributes & ~FileAttributes.NORMAL) | kind
-        node.changed = self.tick()
-
-    def changed_file(self, node: Node, lease: Lease | None = None) -> None:
-        """A file was changed, by whoever has `lease`: the folders that it is in are different now."""
-        for folder in self._folders(self.root):
-            if any(child is node for _, child in folder.children.values()):
-                self._changed_folder(folder, lease)
-
-    def add_name(self, node: Node, new: str) -> None:
-        """FileLinkInformation."""
-        folder, key = self._split(new)
-        if key in folder.children:
-            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_COLLISION, new)
-        folder.children[key] = (new.rpartition("\\")[2], node)
-        node.names += 1
-
-    def apply_ea(self, node: Node, name: str, value: Buffer) -> None:
-        """FileFullEaInformation."""
-        for known in [known for known in node.eas if known.upper() == name.upper()]:
-            del node.eas[known]
-        if value:
-            node.eas[name] = bytes(value)
-
-    def finish_delete(self, node: Node) -> None:
-        """The last close of a deleted file removes it."""
-        if node.delete_pending and not node.opens:
-            self._drop_pending(self.root, node)
 
     # The share's own face.
 
@@ -824,75 +407,3 @@ class FakeShare:
         """Set or remove one."""
         await self.enter("set_ea", path, name)
         self.apply_ea(self._walk(path)[2], name, value)
-
-    # The tree.
-
-    def _changed_folder(self, folder: Node, lease: Lease | None = None) -> None:
-        """What is in a folder changed: its leases are broken, but for that which the change knew of."""
-        known = lease.folder if lease is not None else None
-        for held in {id(opened.lease): opened.lease for opened in folder.listed_by}.values():
-            if isinstance(held, FakeLease) and held is not known and held.state:
-                held.state, held.owed = 0, True
-                held.on_break(held)
-
-    def _folders(self, folder: Node) -> Iterator[Node]:
-        yield folder
-        for _, child in folder.children.values():
-            if child.is_directory:
-                yield from self._folders(child)
-
-    def _new_node(self, *, is_directory: bool) -> Node:
-        self.next_number += 1
-        return Node(self.next_number, self.tick(), is_directory=is_directory)
-
-    def _make_folders(self, path: str) -> tuple[Node, str]:
-        *folders, name = path.split("\\")
-        node = self.root
-        for folder in folders:
-            if folder.upper() not in node.children:
-                node.children[folder.upper()] = (folder, self._new_node(is_directory=True))
-            node = node.children[folder.upper()][1]
-        return node, name
-
-    def _split(self, path: str) -> tuple[Node, str]:
-        """The folder that holds the path's last part, and that part's key."""
-        *folders, name = path.split("\\")
-        node = self.root
-        for folder in folders:
-            if folder.upper() not in node.children:
-                raise error_from_status(ntstatus.STATUS_OBJECT_PATH_NOT_FOUND, path)
-            node = node.children[folder.upper()][1]
-        return node, name.upper()
-
-    def _walk(self, path: str) -> tuple[Node, str, Node]:
-        if not path:
-            return self.root, "", self.root
-        folder, key = self._split(path)
-        if key not in folder.children:
-            raise error_from_status(ntstatus.STATUS_OBJECT_NAME_NOT_FOUND, path)
-        node = folder.children[key][1]
-        if node.delete_pending:
-            raise error_from_status(ntstatus.STATUS_DELETE_PENDING, path)
-        return folder, key, node
-
-    def _check_delete(self, node: Node, path: str) -> None:
-        if not all(file.shares_delete for file in node.opens):
-            raise error_from_status(ntstatus.STATUS_SHARING_VIOLATION, path)
-
-    def _has_open_below(self, node: Node) -> bool:
-        if node.is_kept_open:
-            return True
-        return any(child.opens or self._has_open_below(child) for _, child in node.children.values())
-
-    def _move(self, folder: Node, key: str, target: str) -> None:
-        _, node = folder.children.pop(key)
-        new_folder, new_key = self._split(target)
-        new_folder.children[new_key] = (target.rpartition("\\")[2], node)
-        folder.written = new_folder.written = self.tick()
-
-    def _drop_pending(self, folder: Node, node: Node) -> None:
-        for key, (_, child) in list(folder.children.items()):
-            if child is node:
-                del folder.children[key]
-            else:
-                self._drop_pending(child, node)

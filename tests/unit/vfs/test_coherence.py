@@ -17,7 +17,7 @@ from engine import Access
 from smbmount.operations import Operations
 from smbmount.vfs.attributes import AttributeChanges
 from smbmount.vfs.filesystem import FileSystem
-from tests.fakes.share import FakeFile
+from tests.fakes.share_files import FakeFile
 from tests.unit.vfs.support import (
     ROOT,
     FakeKernel,

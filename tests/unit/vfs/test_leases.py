@@ -14,7 +14,8 @@ from engine import FileAttributes, LeaseState
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
 from smbmount.vfs.idle import MAX_IDLE
-from tests.fakes.share import FakeFile, FakeShare
+from tests.fakes.share import FakeShare
+from tests.fakes.share_files import FakeFile
 from tests.support.substitute import substitute
 from tests.unit.vfs.support import ROOT, FakeKernel, create, lookup, mounted, open_file, refused, virtual_time
 

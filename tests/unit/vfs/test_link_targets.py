@@ -10,7 +10,8 @@ import trio.testing
 from smbmount.vfs import symlinks
 from smbmount.vfs.filesystem import FileSystem
 from smbmount.vfs.targets import LinkTargets
-from tests.fakes.share import FakeShare, Node
+from tests.fakes.share import FakeShare
+from tests.fakes.share_nodes import Node
 from tests.unit.vfs.support import ROOT, list_folder, lookup, mounted, refused, virtual_time
 
 NUMBER = 4711

@@ -19,7 +19,8 @@ import trio.testing
 from engine import SmbError, TransportError
 from smbmount.vfs.attributes import AttributeChanges, Attributes
 from smbmount.vfs.filesystem import FileSystem
-from tests.fakes.share import Call, FakeShare, Node
+from tests.fakes.share import Call, FakeShare
+from tests.fakes.share_nodes import Node
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.vfs.support import ROOT, Listed, mounted
 

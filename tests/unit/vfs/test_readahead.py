@@ -17,7 +17,8 @@ from engine import Access, NtStatusError, ntstatus
 from smbmount.vfs.readahead import STREAMS, ReadAhead
 from smbmount.vfs.streams import CHUNK, EASY_WINDOW, IDLE_AFTER, KEEP_BEHIND, MAX_WINDOW, ReadBudget
 from tests.fakes.link import LinkedFile
-from tests.fakes.share import FakeFile, FakeShare
+from tests.fakes.share import FakeShare
+from tests.fakes.share_files import FakeFile
 from tests.unit.vfs.support import refused, virtual_time
 
 KIB = 1024

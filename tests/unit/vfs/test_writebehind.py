@@ -24,7 +24,8 @@ from smbmount.vfs.writebehind import (
 )
 from smbmount.vfs.writewindow import FIRST_WINDOW, MAX_WINDOW
 from tests.fakes.link import LinkedFile
-from tests.fakes.share import FakeFile, FakeShare
+from tests.fakes.share import FakeShare
+from tests.fakes.share_files import FakeFile
 from tests.support.substitute import substitute
 from tests.unit.vfs.support import virtual_time
 
