@@ -162,7 +162,8 @@ class File:
 
     def _end(self) -> None:
         self._closed = True
-        if self.is_here or not self._keeping.is_durable:
+        self._keeping.end()
+        if self.is_here or not self.handle.is_durable:
             self._tree.handles.discard(self.handle)
         elif self.handle in self._tree.handles:
             self.handle.is_forsaken = True
@@ -177,10 +178,13 @@ class File:
     async def close_and_stat(self) -> FileStat:
         """Close the handle and return the attributes that the file then has, in one round trip."""
         self._closed = True
-        query, closed = await self._tree.exchange(
-            query_all(self.file_id), self._close_telling(), what=f"close {self.path}", handle=self.handle
-        )
-        self._end()
+        requests = query_all(self.file_id), self._close_telling()
+        try:
+            query, closed = await self._tree.exchange(
+                *requests, what=f"close {self.path}", handle=self.handle
+            )
+        finally:
+            self._end()
         stat = decode_all(query.message)
         return stat_at_close(stat, CloseResponse.decode_untrusted(closed.message)) or stat
 
@@ -260,14 +264,16 @@ class File:
         self._closed = True
         self._keeping.changed = True
         change = set_info(basic_information(access_ns, write_ns, None, None, attributes), self.file_id)
-        replies = await self._tree.exchange(
-            change,
-            *self._closing(details),
-            what=f"set attributes of {self.path}",
-            required=1,
-            handle=self.handle,
-        )
-        self._end()
+        try:
+            replies = await self._tree.exchange(
+                change,
+                *self._closing(details),
+                what=f"set attributes of {self.path}",
+                required=1,
+                handle=self.handle,
+            )
+        finally:
+            self._end()
         return self._told_untrusted(replies[1:])
 
     def set_times_and_close(

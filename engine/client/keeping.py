@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 from uuid import UUID, uuid4
 
 import trio
@@ -94,17 +95,25 @@ def was_not_written(known: FileStat, found: FileStat, lost_ns: int) -> bool:
 
 
 class Durability:
-    """What a CREATE asks for so that the server keeps the open, and what it got."""
+    """What a CREATE asks for so that the server keeps the open, and what it got.
 
-    __slots__ = ("_flags", "contexts", "guid", "is_granted")
+    Samba (4.17 at least) gives an open back only if it is the file's only one, so nothing is asked for while
+    another open has it, or asks for it, under the same lease: then neither would come back.
+    """
+
+    __slots__ = ("_flags", "_lease", "contexts", "guid", "is_granted")
 
     def __init__(self, tree: Tree, lease: Lease | None) -> None:
         self.guid: UUID | None = None
         self.is_granted = False
         self._flags = 0
+        self._lease: Lease | None = None
         self.contexts: Sequence[CreateContext] = ()
         if tree.link is None or lease is None or tree.connection.leases.kind is LeaseKind.NONE:
             return
+        if lease.durability is not None:
+            return
+        self._lease, lease.durability = lease, self
         negotiated = tree.connection.negotiated
         if negotiated is not None and negotiated.dialect >= Dialect.SMB_3_0:
             self.guid = uuid4()
@@ -114,6 +123,16 @@ class Durability:
         else:
             self.contexts = (DurableHandleRequest(),)
 
+    def __enter__(self) -> Self:
+        """Around the CREATE, and what has to succeed for its open to be of use."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.end()
+
     def take(self, response: CreateResponse) -> None:
         """Note whether the server grants it."""
         for context in response.contexts:
@@ -122,6 +141,14 @@ class Durability:
                 self.is_granted = True
             elif isinstance(context, DurableHandleResponse) and self.guid is None:
                 self.is_granted = bool(self.contexts)
+        if not self.is_granted:
+            self.end()
+
+    def end(self) -> None:
+        """It is not had, or not needed, any more: the file's next open may ask for it."""
+        self.is_granted = False
+        if self._lease is not None and self._lease.durability is self:
+            self._lease.durability = None
 
     def reconnecting(self, file_id: FileId) -> CreateContext:
         """The context that asks for the open back."""
@@ -158,14 +185,15 @@ class Keeping:
         self._share_access = share_access
         self._lease = lease
         self._durability = durability
+        self._is_refused = False
         self._stat = stat
+        self.handle.is_durable = durability.is_granted
         if tree.link is not None:
             tree.handles.add(self.handle)
 
-    @property
-    def is_durable(self) -> bool:
-        """Whether the server keeps the open for a while when the connection is lost."""
-        return self._durability.is_granted
+    def end(self) -> None:
+        """The file is closed, or about to be."""
+        self._durability.end()
 
     def _is_unchanged(self, found: FileStat, lost_ns: int) -> bool:
         known = self._stat
@@ -179,7 +207,7 @@ class Keeping:
         Raises `HandleLost` if that cannot be, `NotGivenBack` once where the server was to keep it, other
         errors if the connection is of no use.
         """
-        if self._durability.is_granted:
+        if self.handle.is_durable:
             await self._take_back()
             return
         if self.handle.is_forsaken:
@@ -222,7 +250,9 @@ class Keeping:
             if isinstance(refusal, SessionDeleted | SessionExpired | TreeGone):
                 raise refusal
             if refusal is not None:
-                self._durability.is_granted = False
+                # Not asked for any more: else one file after the other might cost connections for ever.
+                self._is_refused, handle.is_durable = True, False
+                self._durability.end()
                 raise NotGivenBack(str(refusal)) from refusal
             response = CreateResponse.decode_untrusted(reply.message)
             claim.settle(response)
@@ -231,8 +261,8 @@ class Keeping:
     async def _open_again(self, path: str) -> None:
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
-        durability = Durability(tree, self._lease)
-        with connection.leases.claim(self._lease) as claim:
+        durability = Durability(tree, None if self._is_refused else self._lease)
+        with durability, connection.leases.claim(self._lease) as claim:
             create = self._create(path, claim.oplock_level, (*claim.contexts, *durability.contexts))
             requests: list[Request] = [create, query_all(FILE_ID_RELATED)]
             what = f"open {path} again"
@@ -248,7 +278,7 @@ class Keeping:
                 raise HandleLost(f"{path} is another file now, or was changed while the connection was lost")
             claim.settle(response)
         durability.take(response)
-        self._durability = durability
+        self._durability, handle.is_durable = durability, durability.is_granted
         handle.path = path
         handle.move(response.file_id, epoch)
 

@@ -239,6 +239,40 @@ async def test_a_file_is_there_again_under_another_name_than_the_one_that_has_it
 
 
 @in_trio
+async def test_files_that_are_open_several_times_come_back(server: SambaServer) -> None:
+    """Samba gives a file back only to the one open that it has of it."""
+    async with line(server, CONFIG) as (share, proxy):
+        files = []
+        for name in ("a", "b", "c"):
+            await share.write_file(name, name.encode())
+            lease = share.lease(on_break)
+            opens = [await share.open(name, access=READ_WRITE, lease=lease) for _ in range(3)]
+            # Nowhere to be found: it comes back if the server has kept it.
+            opens[0].keep(lambda: None, lambda found, lost_ns: False)
+            files += opens
+        for _ in range(5):
+            proxy.tell(Reset())
+            await share.wait_lost()
+            with trio.fail_after(3):
+                for file in files:
+                    assert bytes(await file.read_at(0, 10)) == file.path.encode()
+
+
+@in_trio
+async def test_a_close_that_is_refused_leaves_nothing_to_be_opened_again(server: SambaServer) -> None:
+    async with connected(server, config=CONFIG) as share:
+        await share.write_file("file", b"")
+        async with await share.open("file") as other:
+            file = await share.open("file")
+            with pytest.raises(engine.AccessDenied):
+                await file.set_basic_and_close(write_ns=0)
+            await lose(server, share)
+            await other.query()
+            opened = [there for there in server.smbstatus("--locks").splitlines() if " file " in there]
+            assert len(opened) == 1
+
+
+@in_trio
 async def test_a_file_that_the_server_does_not_give_back_can_be_opened_by_others(
     server: SambaServer, expected_warnings: ExpectedWarnings
 ) -> None:
