@@ -133,7 +133,7 @@ class Core:
         """The attributes as the kernel gets them, under one of the inode's numbers."""
         now = self.now()
         stat = inode.stat
-        inode.told = inode.content_version
+        inode.told, inode.kernel_size = inode.content_version, stat.size
         return Attributes(
             number,
             mode_of(inode.kind, stat.attributes, self.config),
