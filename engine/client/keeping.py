@@ -239,24 +239,36 @@ class Keeping:
                 return
 
     async def _take_back(self) -> None:
-        """Ask for the open that the server has kept."""
+        """Ask for the open that the server has kept: servers want to be told its name."""
+        paths = dict.fromkeys([self.locate() or self.handle.path, self.handle.path])
+        refusal: NtStatusError | None = None
+        for path in paths:
+            refusal = await self._take_back_as(path)
+            if not isinstance(refusal, InvalidParameter):
+                break
+        if refusal is not None:
+            # Not asked for any more: else one file after the other might cost connections for ever.
+            self._is_refused, self.handle.is_durable = True, False
+            self._durability.end()
+            raise NotGivenBack(str(refusal)) from refusal
+
+    async def _take_back_as(self, path: str) -> NtStatusError | None:
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
-        with connection.leases.claim(self._lease) as claim:
+        with connection.leases.claim(self._lease, takes_back=True) as claim:
             context = self._durability.reconnecting(handle.file_id)
-            create = self._create(handle.path, claim.oplock_level, (context, *claim.contexts))
+            create = self._create(path, claim.oplock_level, (context, *claim.contexts))
             (reply,) = await tree.attempt(connection, batch, [create], "")
-            refusal = tree.refusal(reply, f"take {handle.path} back")
+            refusal = tree.refusal(reply, f"take {path} back")
             if isinstance(refusal, SessionDeleted | SessionExpired | TreeGone):
                 raise refusal
             if refusal is not None:
-                # Not asked for any more: else one file after the other might cost connections for ever.
-                self._is_refused, handle.is_durable = True, False
-                self._durability.end()
-                raise NotGivenBack(str(refusal)) from refusal
+                return refusal
             response = CreateResponse.decode_untrusted(reply.message)
             claim.settle(response)
+        handle.path = path
         handle.move(response.file_id, epoch)
+        return None
 
     async def _open_again(self, path: str) -> None:
         tree, handle = self._tree, self.handle

@@ -12,11 +12,11 @@ import pytest
 import trio
 
 import engine
-from engine import ConnectConfig, Disposition, HandleLost, Lease, Share
+from engine import ConnectConfig, Dialect, Disposition, HandleLost, Lease, Share
 from tests.integration.support_engine import MIB, READ_WRITE, account, connected, in_trio, listing
 from tests.integration.test_engine_loss import frozen, kill_connections
 from tests.support.logcheck import ExpectedWarnings
-from tests.support.proxy import Door, NewConnections, Proxy, Reset
+from tests.support.proxy import Cut, Door, NewConnections, Place, Proxy, Reset, Way
 from tests.support.samba import SambaServer
 
 CONFIG = ConnectConfig(reconnect=True)
@@ -256,6 +256,58 @@ async def test_files_that_are_open_several_times_come_back(server: SambaServer) 
             with trio.fail_after(3):
                 for file in files:
                     assert bytes(await file.read_at(0, 10)) == file.path.encode()
+
+
+@in_trio
+async def test_a_file_that_was_renamed_is_given_back(server: SambaServer) -> None:
+    async with line(server, CONFIG) as (share, proxy):
+        await share.write_file("a", b"content")
+        lease = share.lease(on_break)
+        file = await share.open("a", access=READ_WRITE, lease=lease)
+        await share.rename("a", "b", replace=False, lease=lease)
+        file.keep(lambda: "b", lambda found, lost_ns: False)
+        for _ in range(2):
+            proxy.tell(Reset())
+            await share.wait_lost()
+            assert bytes(await file.read_at(0, 10)) == b"content"
+        assert file.path == "b"
+
+
+@in_trio
+async def test_a_file_is_given_back_by_its_name_also_if_another_is_told(server: SambaServer) -> None:
+    """The file system may name another hard link."""
+    async with line(server, CONFIG) as (share, proxy):
+        await share.write_file("a", b"content")
+        await share.link("a", "b")
+        file = await share.open("a", access=READ_WRITE, lease=share.lease(on_break))
+        file.keep(lambda: "b", lambda found, lost_ns: False)
+        for _ in range(2):
+            proxy.tell(Reset())
+            await share.wait_lost()
+            assert bytes(await file.read_at(0, 10)) == b"content"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize("dialect", [Dialect.SMB_2_1, Dialect.SMB_3_1_1], ids=lambda dialect: dialect.name)
+@in_trio
+async def test_who_opens_a_file_does_not_wait_for_a_break_from_before_the_loss(
+    server: SambaServer, dialect: Dialect, known: bool
+) -> None:
+    """Samba waits for the acknowledgement of the break that it sent, or tried to send, over the connection of
+    before, and does not say so."""
+    config = ConnectConfig(reconnect=True, max_dialect=dialect)
+    place = Place.AFTER if known else Place.BEFORE
+    async with line(server, config) as (share, proxy), trio.open_nursery() as nursery:
+        await share.write_file("file", b"content")
+
+        def obey(broken: Lease) -> None:
+            nursery.start_soon(broken.acknowledge)
+
+        file = await share.open("file", access=READ_WRITE, lease=share.lease(obey))
+        proxy.tell(Cut(Way.TO_CLIENT, message=1, place=place))
+        with trio.fail_after(10):
+            again = await share.open("file", access=READ_WRITE)
+        assert bytes(await file.read_at(0, 10)) == bytes(await again.read_at(0, 10)) == b"content"
 
 
 @in_trio
