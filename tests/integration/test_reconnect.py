@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
 import engine
-from engine import ConnectConfig, Dialect, Disposition, HandleLost, Lease, Share
+from engine import ConnectConfig, Dialect, Disposition, File, HandleLost, Lease, Share
 from tests.integration.support_engine import MIB, READ_WRITE, account, connected, in_trio, listing
 from tests.integration.test_engine_loss import frozen, kill_connections
 from tests.support.logcheck import ExpectedWarnings
@@ -310,6 +310,32 @@ async def test_who_opens_a_file_does_not_wait_for_a_break_from_before_the_loss(
         assert bytes(await file.read_at(0, 10)) == bytes(await again.read_at(0, 10)) == b"content"
 
 
+@pytest.mark.parametrize("way", ["close", "close_later", "close_and_tell", "set_times_and_close"])
+@pytest.mark.parametrize("place", [Place.BEFORE, Place.AFTER])
+@in_trio
+async def test_a_close_that_was_on_its_way_is_made_up_for(
+    server: SambaServer, place: Place, way: str
+) -> None:
+    """The server would keep the file open for a minute."""
+    ways: dict[str, Callable[[File], object]] = {
+        "close_later": File.close_later,
+        "close_and_tell": lambda file: file.close_and_tell(lambda stat: None),
+        "set_times_and_close": lambda file: file.set_times_and_close(lambda stat, error: None),
+    }
+    async with line(server, CONFIG) as (share, proxy):
+        await share.write_file("file", b"content")
+        file = await share.open("file", access=READ_WRITE, lease=share.lease(on_break))
+        closes = share.statistics().requests["CLOSE"]
+        proxy.tell(Cut(Way.TO_SERVER, place=place))
+        if way == "close":
+            await file.close()
+        else:
+            ways[way](file)
+        await share.wait_lost()
+        await share.stat("file")
+        assert share.statistics().requests["CLOSE"] - closes == (3 if place is Place.BEFORE else 2)
+
+
 @in_trio
 async def test_a_close_that_is_refused_leaves_nothing_to_be_opened_again(server: SambaServer) -> None:
     async with connected(server, config=CONFIG) as share:
@@ -336,6 +362,10 @@ async def test_a_file_that_the_server_does_not_give_back_can_be_opened_by_others
         proxy.tell(NewConnections(Door.REFUSED))
         proxy.tell(Reset())
         await share.wait_lost()
+        with trio.fail_after(5):
+            # Samba notes the size when it finds the connection lost.
+            while len(server.connection_pids()) > 1:
+                await trio.sleep(0.01)
         with server.share_path().joinpath("grown").open("ab") as there:
             there.write(b" and after")
         proxy.tell(NewConnections(Door.OPEN))
