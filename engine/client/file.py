@@ -18,7 +18,6 @@ from engine.client.stat import FileStat, stat_at_close
 from engine.client.telling import Telling
 from engine.client.tree import Tree
 from engine.errors import (
-    HandleLost,
     NtStatusError,
     RemoteProtocolError,
     SmbError,
@@ -154,18 +153,33 @@ class File:
         self._end()
         if not self.is_here:
             return
-        request = CloseRequest(file_id=self.file_id)
+        request, connection = CloseRequest(file_id=self.file_id), self._tree.connection
+        what = f"close {self.path}"
         try:
-            await self._tree.exchange(request, what=f"close {self.path}", urgent=True, handle=self.handle)
-        except HandleLost as error:
-            log.debug("%s", error)
+            await self._tree.exchange(request, what=what, urgent=True, handle=self.handle, once=True)
+        except BaseException as error:
+            if not isinstance(error, SmbError) or self._tree.link is None or not connection.lost.is_set():
+                self._ended()
+                raise
+        else:
+            self._ended()
 
     def _end(self) -> None:
+        """Nobody uses it any more. What the server keeps it is told of, on the next connection if need be."""
         self._closed = True
-        if self.is_here or not self._keeping.is_durable:
-            self._tree.handles.discard(self.handle)
-        elif self.handle in self._tree.handles:
+        self._keeping.end()
+        if self.handle.is_durable and self.handle in self._tree.handles:
             self.handle.is_forsaken = True
+        else:
+            self._ended()
+
+    def _answered(self, replies: Sequence[Reply] | None) -> None:
+        if replies is not None:
+            self._ended()
+
+    def _ended(self) -> None:
+        self._keeping.end()
+        self._tree.handles.discard(self.handle)
 
     @property
     def is_here(self) -> bool:
@@ -177,10 +191,13 @@ class File:
     async def close_and_stat(self) -> FileStat:
         """Close the handle and return the attributes that the file then has, in one round trip."""
         self._closed = True
-        query, closed = await self._tree.exchange(
-            query_all(self.file_id), self._close_telling(), what=f"close {self.path}", handle=self.handle
-        )
-        self._end()
+        requests = query_all(self.file_id), self._close_telling()
+        try:
+            query, closed = await self._tree.exchange(
+                *requests, what=f"close {self.path}", handle=self.handle
+            )
+        finally:
+            self._ended()
         stat = decode_all(query.message)
         return stat_at_close(stat, CloseResponse.decode_untrusted(closed.message)) or stat
 
@@ -198,6 +215,7 @@ class File:
         requests = self._closing(details)
 
         def take(replies: Sequence[Reply] | None) -> None:
+            self._answered(replies)
             on_told(self._told_untrusted(replies) if replies is not None else None)
 
         self._tree.connection.send_later(requests, self._tree.batch, take)
@@ -260,14 +278,16 @@ class File:
         self._closed = True
         self._keeping.changed = True
         change = set_info(basic_information(access_ns, write_ns, None, None, attributes), self.file_id)
-        replies = await self._tree.exchange(
-            change,
-            *self._closing(details),
-            what=f"set attributes of {self.path}",
-            required=1,
-            handle=self.handle,
-        )
-        self._end()
+        try:
+            replies = await self._tree.exchange(
+                change,
+                *self._closing(details),
+                what=f"set attributes of {self.path}",
+                required=1,
+                handle=self.handle,
+            )
+        finally:
+            self._ended()
         return self._told_untrusted(replies[1:])
 
     def set_times_and_close(
@@ -293,6 +313,7 @@ class File:
         change = set_info(basic_information(access_ns, write_ns, None, None, None), self.file_id)
 
         def take(replies: Sequence[Reply] | None) -> None:
+            self._answered(replies)
             if replies is None:
                 on_told(None, lost)
                 return
@@ -333,7 +354,8 @@ class File:
 
     def _send_close(self) -> None:
         if self.handle.epoch == self._tree.epoch:
-            self._tree.connection.close_later(self.file_id, self._tree.batch)
+            request = CloseRequest(file_id=self.file_id)
+            self._tree.connection.send_later([request], self._tree.batch, self._answered)
 
     async def query(self) -> FileStat:
         """The file's attributes now."""

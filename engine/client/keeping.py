@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 from uuid import UUID, uuid4
 
 import trio
@@ -101,18 +102,26 @@ def was_not_written(known: FileStat, found: FileStat, lost_ns: int) -> bool:
 
 
 class Durability:
-    """What a CREATE asks for so that the server keeps the open, and what it got."""
+    """What a CREATE asks for so that the server keeps the open, and what it got.
 
-    __slots__ = ("_flags", "_is_resilient", "contexts", "guid", "is_granted")
+    Samba (4.17 at least) gives an open back only if it is the file's only one, so nothing is asked for while
+    another open has it, or asks for it, under the same lease: then neither would come back.
+    """
+
+    __slots__ = ("_flags", "_is_resilient", "_lease", "contexts", "guid", "is_granted")
 
     def __init__(self, tree: Tree, lease: Lease | None) -> None:
         self.guid: UUID | None = None
         self.is_granted = False
         self._flags = 0
         self._is_resilient = False
+        self._lease: Lease | None = None
         self.contexts: Sequence[CreateContext] = ()
         if tree.link is None or lease is None or tree.connection.leases.kind is LeaseKind.NONE:
             return
+        if lease.durability is not None:
+            return
+        self._lease, lease.durability = lease, self
         negotiated = tree.connection.negotiated
         if negotiated is not None and negotiated.dialect >= Dialect.SMB_3_0:
             self.guid = uuid4()
@@ -122,6 +131,16 @@ class Durability:
         else:
             self.contexts = (DurableHandleRequest(),)
 
+    def __enter__(self) -> Self:
+        """Around the CREATE, and what has to succeed for its open to be of use."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.end()
+
     def take(self, response: CreateResponse) -> None:
         """Note whether the server grants it."""
         for context in response.contexts:
@@ -130,32 +149,18 @@ class Durability:
                 self.is_granted = True
             elif isinstance(context, DurableHandleResponse) and self.guid is None:
                 self.is_granted = bool(self.contexts)
+        if not self.is_granted:
+            self.end()
 
-    def ask_resilience(self, tree: Tree, file_id: FileId) -> None:
-        """Have the server keep what it did not make durable, without waiting for what it says to that."""
-        negotiated = tree.connection.negotiated
-        if self.is_granted or not self.contexts or not tree.may_be_resilient:
-            return
-        if negotiated is None or negotiated.dialect < Dialect.SMB_2_1:
-            return
+    def end(self) -> None:
+        """It is not had, or not needed, any more: the file's next open may ask for it."""
+        self.is_granted = False
+        if self._lease is not None and self._lease.durability is self:
+            self._lease.durability = None
 
-        def take(replies: Sequence[Reply] | None) -> None:
-            if replies is None:
-                return
-            refusal = tree.refusal(replies[0], "ask for a resilient handle")
-            if refusal is None:
-                self.is_granted = self._is_resilient = True
-            else:
-                log.debug("%s", refusal)
-                tree.may_be_resilient = False
-
-        control = IoctlRequest(
-            ctl_code=FsctlCode.LMR_REQUEST_RESILIENCY,
-            file_id=file_id,
-            input=NetworkResiliencyRequest(_RESILIENT_MS).encode(),
-            flags=IoctlFlags.IS_FSCTL,
-        )
-        tree.connection.send_later([control], tree.batch, take)
+    def become_resilient(self) -> None:
+        """The server keeps it after all ([MS-SMB2] 3.3.5.15.9)."""
+        self.is_granted = self._is_resilient = True
 
     def reconnecting(self, file_id: FileId) -> CreateContext:
         """The context that asks for the open back."""
@@ -194,15 +199,16 @@ class Keeping:
         self._lease = lease
         self._is_leased = is_leased
         self._durability = durability
+        self._is_refused = False
         self._stat = stat
+        self.handle.is_durable = durability.is_granted
         if tree.link is not None:
             tree.handles.add(self.handle)
-            durability.ask_resilience(tree, file_id)
+            self._ask_resilience()
 
-    @property
-    def is_durable(self) -> bool:
-        """Whether the server keeps the open for a while when the connection is lost."""
-        return self._durability.is_granted
+    def end(self) -> None:
+        """The file is closed, or about to be."""
+        self._durability.end()
 
     def _is_unchanged(self, found: FileStat, lost_ns: int) -> bool:
         known = self._stat
@@ -216,7 +222,7 @@ class Keeping:
         Raises `HandleLost` if that cannot be, `NotGivenBack` once where the server was to keep it, other
         errors if the connection is of no use.
         """
-        if self._durability.is_granted:
+        if self.handle.is_durable:
             await self._take_back()
             return
         if self.handle.is_forsaken:
@@ -248,28 +254,43 @@ class Keeping:
                 return
 
     async def _take_back(self) -> None:
-        """Ask for the open that the server has kept."""
+        """Ask for the open that the server has kept: servers want to be told its name."""
+        paths = dict.fromkeys([self.locate() or self.handle.path, self.handle.path])
+        refusal: NtStatusError | None = None
+        for path in paths:
+            refusal = await self._take_back_as(path)
+            if not isinstance(refusal, InvalidParameter):
+                break
+        if refusal is not None:
+            # Not asked for any more: else one file after the other might cost connections for ever.
+            self._is_refused, self.handle.is_durable = True, False
+            self._durability.end()
+            raise NotGivenBack(str(refusal)) from refusal
+
+    async def _take_back_as(self, path: str) -> NtStatusError | None:
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
-        with connection.leases.claim(self._lease if self._is_leased else None) as claim:
+        lease = self._lease if self._is_leased else None
+        with connection.leases.claim(lease, takes_back=True) as claim:
             context = self._durability.reconnecting(handle.file_id)
-            create = self._create(handle.path, claim.oplock_level, (context, *claim.contexts))
+            create = self._create(path, claim.oplock_level, (context, *claim.contexts))
             (reply,) = await tree.attempt(connection, batch, [create], "")
-            refusal = tree.refusal(reply, f"take {handle.path} back")
+            refusal = tree.refusal(reply, f"take {path} back")
             if isinstance(refusal, SessionDeleted | SessionExpired | TreeGone):
                 raise refusal
             if refusal is not None:
-                self._durability.is_granted = False
-                raise NotGivenBack(str(refusal)) from refusal
+                return refusal
             response = CreateResponse.decode_untrusted(reply.message)
             claim.settle(response)
+        handle.path = path
         handle.move(response.file_id, epoch)
+        return None
 
     async def _open_again(self, path: str) -> None:
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
-        durability = Durability(tree, self._lease)
-        with connection.leases.claim(self._lease) as claim:
+        durability = Durability(tree, None if self._is_refused else self._lease)
+        with durability, connection.leases.claim(self._lease) as claim:
             create = self._create(path, claim.oplock_level, (*claim.contexts, *durability.contexts))
             requests: list[Request] = [create, query_all(FILE_ID_RELATED)]
             what = f"open {path} again"
@@ -285,10 +306,37 @@ class Keeping:
                 raise HandleLost(f"{path} is another file now, or was changed while the connection was lost")
             self._is_leased = claim.settle(response)
         durability.take(response)
-        self._durability = durability
+        self._durability, handle.is_durable = durability, durability.is_granted
         handle.path = path
         handle.move(response.file_id, epoch)
-        durability.ask_resilience(tree, response.file_id)
+        self._ask_resilience()
+
+    def _ask_resilience(self) -> None:
+        """Have the server keep what it did not make durable, without waiting for what it says to that."""
+        tree, durability, negotiated = self._tree, self._durability, self._tree.connection.negotiated
+        if durability.is_granted or self._is_refused or self._lease is None or not tree.may_be_resilient:
+            return
+        if negotiated is None or negotiated.dialect < Dialect.SMB_2_1:
+            return
+
+        def take(replies: Sequence[Reply] | None) -> None:
+            if replies is None or self._durability is not durability:
+                return
+            refusal = tree.refusal(replies[0], "ask for a resilient handle")
+            if refusal is None:
+                durability.become_resilient()
+                self.handle.is_durable = True
+            else:
+                log.debug("%s", refusal)
+                tree.may_be_resilient = False
+
+        control = IoctlRequest(
+            ctl_code=FsctlCode.LMR_REQUEST_RESILIENCY,
+            file_id=self.handle.file_id,
+            input=NetworkResiliencyRequest(_RESILIENT_MS).encode(),
+            flags=IoctlFlags.IS_FSCTL,
+        )
+        tree.connection.send_later([control], tree.batch, take)
 
     def _create(self, path: str, level: int, contexts: Sequence[CreateContext]) -> CreateRequest:
         return CreateRequest(

@@ -22,6 +22,8 @@ class Lease(LeaseRecord):
         send: Callable[[Request], Awaitable[None]],
     ) -> None:
         super().__init__(table)
+        self.durability: object | None = None
+        """That of the one open file which the server is asked to keep over a lost connection."""
         self._on_break = on_break
         self._send = send
 

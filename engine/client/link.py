@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import random
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -268,12 +269,13 @@ class Link:
         self._tell()
 
     async def _restore_all(self, sleeping: trio.CancelScope) -> None:
-        tree, limit, connection = self._tree, trio.CapacityLimiter(_AT_ONCE), self._tree.connection
+        tree, connection = self._tree, self._tree.connection
+        lost = [handle for handle in tree.handles if handle.epoch != tree.epoch]
         not_given_back: list[Handle] = []
-        async with trio.open_nursery() as nursery:
-            for handle in tuple(tree.handles):
-                if handle.epoch != tree.epoch:
-                    nursery.start_soon(self._restore, handle, limit, not_given_back)
+        # Samba gives a file back only while it is not open otherwise.
+        await self._restore_each([handle for handle in lost if handle.is_durable], not_given_back)
+        if not not_given_back:
+            await self._restore_each(lost, not_given_back)
         if not_given_back:
             # Samba notes the process of this connection as the one that has the file open before it refuses,
             # and opens by others wait for that process in vain until it is gone.
@@ -281,6 +283,13 @@ class Link:
             return
         self._go()
         sleeping.cancel()
+
+    async def _restore_each(self, handles: Sequence[Handle], not_given_back: list[Handle]) -> None:
+        limit = trio.CapacityLimiter(_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            for handle in handles:
+                if handle.epoch != self._tree.epoch:
+                    nursery.start_soon(self._restore, handle, limit, not_given_back)
 
     async def _restore(
         self, handle: Handle, limit: trio.CapacityLimiter, not_given_back: list[Handle]

@@ -92,6 +92,8 @@ class LeaseRecord:
         """The state that an acknowledgement is due for. **Invariant:** until the server has answered it,
         `state` is not above that: it might take it for the answer to a later break."""
         self._unanswered: list[int] = []
+        self._unsettled: int | None = None
+        """The state that breaks had asked for which were not settled when the connection was lost."""
         self._owed_levels: dict[FileId, int] = {}
 
     def tell_owner(self) -> None:
@@ -168,10 +170,10 @@ class LeaseRecord:
 
     def take_grant(self, claim: Claim, grant: GrantContext) -> None:
         """A CREATE was answered with this context ([MS-SMB2] 3.2.5.7)."""
-        state, was_missed = self._believable(claim, grant)
+        state, missed = self._believable(claim, grant)
         epoch = grant.epoch if isinstance(grant, LeaseV2) else 0
         if not self._is_known:
-            self._is_known = True
+            self._is_known, self._unsettled = True, None
             # Not that of a break seen before, if newer: that may have been of an earlier life of the lease.
             self._epoch = epoch
         elif isinstance(grant, LeaseV2):
@@ -183,27 +185,39 @@ class LeaseRecord:
         elif claim.number < self._newest_claim:
             return
         self._newest_claim = claim.number
-        if was_missed:
-            self._owed = 0
-        if self._take_state(state) or was_missed:
+        if missed is not None:
+            self._owed = missed
+        if self._take_state(state) or missed is not None:
             self.tell_owner()
 
-    def _believable(self, claim: Claim, grant: GrantContext) -> tuple[int, bool]:
-        """What of a grant is not taken back by now, and whether a break of it got lost."""
+    def _believable(self, claim: Claim, grant: GrantContext) -> tuple[int, int | None]:
+        """What of a grant is not taken back by now, and what a break of it that got lost leaves."""
         state = grant.lease_state & claim.limit(grant)
         for acknowledged in self._unanswered:
             state &= acknowledged
         if self._owed is not None:
             state &= self._owed
         if not grant.lease_flags & _BREAK_IN_PROGRESS:
-            return state, False
+            missed = self._missed(grant) if claim.takes_back and not self._is_known else None
+            return (state, None) if missed is None else (state & missed, missed)
         # The server tells the state from before the break, until the break is acknowledged.
         if self._is_known:
-            return state & self.state, False
+            return state & self.state, None
         if claim.is_broken:
-            return state & claim.ceiling, False
+            return state & claim.ceiling, None
         # The break was for a CREATE that was given up, and nobody acknowledged it.
-        return 0, True
+        return 0, 0
+
+    def _missed(self, grant: GrantContext) -> int | None:
+        """What a break around the loss of the connection leaves of a lease that is given back.
+
+        Samba (4.17) waits for its acknowledgement, neither says so nor breaks the lease again, and has
+        whoever opens the file wait for 35 s. In doubt one is sent: where none is due it is refused.
+        """
+        if self._unsettled is not None:
+            return self._unsettled
+        is_sure = isinstance(grant, LeaseV2) and not _is_newer(grant.epoch, self._epoch)
+        return None if is_sure else 0
 
     def take_break(self, notification: LeaseBreakNotification) -> None:
         """[MS-SMB2] 3.2.5.19.2."""
@@ -278,6 +292,9 @@ class LeaseRecord:
 
     def lose(self, *, tell: bool) -> None:
         """The connection is gone."""
+        owed = [] if self._owed is None else [self._owed]
+        for state in (*self._unanswered, *owed):
+            self._unsettled = state if self._unsettled is None else self._unsettled & state
         self._levels.clear()
         self._owed_levels.clear()
         lost = self.state
@@ -288,7 +305,8 @@ class LeaseRecord:
 
 @dataclass(eq=False, slots=True)
 class Claim:
-    """A CREATE in flight that asks for a lease, or for none; a context manager around its exchange.
+    """A CREATE in flight that asks for a lease, or for none; a context manager around its exchange. With
+    `takes_back` it asks for a file that was open with it on the connection before.
 
     Breaks that arrive before its reply lower `ceiling`.
     """
@@ -298,6 +316,7 @@ class Claim:
     number: int = 0
     oplock_level: int = _NO_OPLOCK
     contexts: Sequence[CreateContext] = ()
+    takes_back: bool = False
     ceiling: int = _ALL
     is_broken: bool = False
     broken_at: int = 0
@@ -351,13 +370,13 @@ class LeaseTable:
         """Whether any file is open with a lease."""
         return bool(self._by_file)
 
-    def claim(self, lease: LeaseRecord | None, *, is_folder: bool = False) -> Claim:
+    def claim(self, lease: LeaseRecord | None, *, is_folder: bool = False, takes_back: bool = False) -> Claim:
         """Announce a CREATE that asks for `lease`, that of a file or of a folder; to be used as a context
-        manager."""
+        manager. With `takes_back` it asks for what the server kept while the connection was lost."""
         if lease is None or self.kind is LeaseKind.NONE:
             return Claim(self, None)
         level, contexts = lease.asked_for_folder() if is_folder else lease.asked_for_open()
-        claim = Claim(self, lease, next(self._numbers), level, contexts)
+        claim = Claim(self, lease, next(self._numbers), level, contexts, takes_back)
         self._by_key[lease.key] = lease
         self._in_flight += 1
         lease.claims.add(claim)

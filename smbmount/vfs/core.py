@@ -100,7 +100,10 @@ class Core:
         """Have an open file found again, should the connection be lost and the server have forgotten it."""
 
         def locate() -> str | None:
-            return self.inodes.path(inode) if inode.names or inode is self.inodes.root else None
+            try:
+                return self.inodes.path(inode)
+            except PosixError:
+                return None
 
         def recognise(stat: FileStat, lost_ns: int) -> bool:
             return self.inodes.describes(inode, stat) and inode.may_be_like(stat, lost_ns)
@@ -133,7 +136,7 @@ class Core:
         """The attributes as the kernel gets them, under one of the inode's numbers."""
         now = self.now()
         stat = inode.stat
-        inode.told = inode.content_version
+        inode.told, inode.kernel_size = inode.content_version, stat.size
         return Attributes(
             number,
             mode_of(inode.kind, stat.attributes, self.config),

@@ -265,11 +265,12 @@ class Directories:
             else:
                 dentry = self.enter(parent, entry)
             replied = True
-            told = dentry.inode.told
-            attributes = core.reply(dentry.inode, dentry.number, dentry.validity(core.now()))
+            inode = dentry.inode
+            told = inode.told, inode.kernel_size
+            attributes = core.reply(inode, dentry.number, dentry.validity(core.now()))
             if not reply(entry.name, attributes, position):
-                dentry.inode.told = told
-                inodes.discard_if_unused(dentry.inode)
+                inode.told, inode.kernel_size = told
+                inodes.discard_if_unused(inode)
                 return True, position
             inodes.add_lookup(dentry.number)
         return replied, position

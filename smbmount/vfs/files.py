@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import PAGESIZE
 
 import trio
 
@@ -220,11 +221,13 @@ class Files:
         await self._report(handle)
         if not handle.writable:
             raise PosixError(errno.EBADF)
-        if handle.append and not inode.is_dirty and not inode.is_fresh(self._core.now()):
+        appends = handle.append and not self._is_mapped(inode, offset)
+        inode.kernel_size = max(inode.kernel_size, offset + len(data))
+        if appends and not inode.is_dirty and not inode.is_fresh(self._core.now()):
             await self._core.refresh(inode)
         if handle.direct:
             await self._drain(inode)
-            offset = inode.stat.size if handle.append else offset
+            offset = inode.stat.size if appends else offset
             self._wrote(handle, offset + len(data))
             try:
                 await handle.file.write_at(offset, data)
@@ -238,9 +241,18 @@ class Files:
             inode.writes = self._new_writes(inode)
         await inode.writes.wait_for_room(len(data))
         await self._report(handle)
-        inode.writes.add(handle, inode.stat.size if handle.append else offset, data)
-        self._wrote(handle, (inode.stat.size if handle.append else offset) + len(data))
+        offset = inode.stat.size if appends else offset
+        inode.writes.add(handle, offset, data)
+        self._wrote(handle, offset + len(data))
         return len(data)
+
+    @staticmethod
+    def _is_mapped(inode: Inode, offset: int) -> bool:
+        """Whether a write is a page that was changed through a memory map: the kernel writes those through
+        any open file. What it appends is at the end of what it takes for the file, or behind that."""
+        if offset % PAGESIZE or offset >= inode.kernel_size:
+            return False
+        return any(handle.writable and handle.readahead is not None for handle in inode.handles)
 
     def _new_writes(self, inode: Inode) -> WriteBehind:
         core = self._core
@@ -277,6 +289,7 @@ class Files:
 
     def _truncated(self, inode: Inode, file: RemoteFile) -> None:
         """A file was truncated by its open."""
+        inode.kernel_size = 0
         if inode.dated or file.stat.size == 0:
             self._changed_content(inode, same_size=True)
 

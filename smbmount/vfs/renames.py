@@ -146,6 +146,9 @@ class Renames:
             return
         if target.inode.kind != DIRECTORY:
             raise PosixError(errno.ENOTDIR)
+        if any(inode in handle.inode.ancestors() for handle in self._core.files.all()):
+            # Before anything is changed: the folder that is replaced would be another one afterwards.
+            raise PosixError(errno.EACCES, "servers do not rename a folder with open files in it")
         try:
             await self._namespace.remove_folder(*new)
         except trio.Cancelled:

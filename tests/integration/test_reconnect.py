@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import engine
-from engine import ConnectConfig, Disposition, HandleLost, Lease, Share
+from engine import ConnectConfig, Dialect, Disposition, File, HandleLost, Lease, Share
 from tests.integration.support_engine import MIB, READ_WRITE, account, connected, in_trio, listing
 from tests.integration.test_engine_loss import frozen, kill_connections
 from tests.support.logcheck import ExpectedWarnings
@@ -281,6 +281,118 @@ async def test_a_file_is_there_again_under_another_name_than_the_one_that_has_it
             await lose(server, share)
             for file in (first, second):
                 assert bytes(await file.read_at(0, 10)) == b"content"
+
+
+@in_trio
+async def test_files_that_are_open_several_times_come_back(server: SambaServer) -> None:
+    """Samba gives a file back only to the one open that it has of it."""
+    async with line(server, CONFIG) as (share, proxy):
+        files = []
+        for name in ("a", "b", "c"):
+            await share.write_file(name, name.encode())
+            lease = share.lease(on_break)
+            opens = [await share.open(name, access=READ_WRITE, lease=lease) for _ in range(3)]
+            # Nowhere to be found: it comes back if the server has kept it.
+            opens[0].keep(lambda: None, lambda found, lost_ns: False)
+            files += opens
+        for _ in range(5):
+            proxy.tell(Reset())
+            await share.wait_lost()
+            with trio.fail_after(3):
+                for file in files:
+                    assert bytes(await file.read_at(0, 10)) == file.path.encode()
+
+
+@in_trio
+async def test_a_file_that_was_renamed_is_given_back(server: SambaServer) -> None:
+    async with line(server, CONFIG) as (share, proxy):
+        await share.write_file("a", b"content")
+        lease = share.lease(on_break)
+        file = await share.open("a", access=READ_WRITE, lease=lease)
+        await share.rename("a", "b", replace=False, lease=lease)
+        file.keep(lambda: "b", lambda found, lost_ns: False)
+        for _ in range(2):
+            proxy.tell(Reset())
+            await share.wait_lost()
+            assert bytes(await file.read_at(0, 10)) == b"content"
+        assert file.path == "b"
+
+
+@in_trio
+async def test_a_file_is_given_back_by_its_name_also_if_another_is_told(server: SambaServer) -> None:
+    """The file system may name another hard link."""
+    async with line(server, CONFIG) as (share, proxy):
+        await share.write_file("a", b"content")
+        await share.link("a", "b")
+        file = await share.open("a", access=READ_WRITE, lease=share.lease(on_break))
+        file.keep(lambda: "b", lambda found, lost_ns: False)
+        for _ in range(2):
+            proxy.tell(Reset())
+            await share.wait_lost()
+            assert bytes(await file.read_at(0, 10)) == b"content"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize("dialect", [Dialect.SMB_2_1, Dialect.SMB_3_1_1], ids=lambda dialect: dialect.name)
+@in_trio
+async def test_who_opens_a_file_does_not_wait_for_a_break_from_before_the_loss(
+    server: SambaServer, dialect: Dialect, known: bool
+) -> None:
+    """Samba waits for the acknowledgement of the break that it sent, or tried to send, over the connection of
+    before, and does not say so."""
+    config = ConnectConfig(reconnect=True, max_dialect=dialect)
+    place = Place.AFTER if known else Place.BEFORE
+    async with line(server, config) as (share, proxy), trio.open_nursery() as nursery:
+        await share.write_file("file", b"content")
+
+        def obey(broken: Lease) -> None:
+            nursery.start_soon(broken.acknowledge)
+
+        file = await share.open("file", access=READ_WRITE, lease=share.lease(obey))
+        proxy.tell(Cut(Way.TO_CLIENT, message=1, place=place))
+        with trio.fail_after(10):
+            again = await share.open("file", access=READ_WRITE)
+        assert bytes(await file.read_at(0, 10)) == bytes(await again.read_at(0, 10)) == b"content"
+
+
+@pytest.mark.parametrize("way", ["close", "close_later", "close_and_tell", "set_times_and_close"])
+@pytest.mark.parametrize("place", [Place.BEFORE, Place.AFTER])
+@in_trio
+async def test_a_close_that_was_on_its_way_is_made_up_for(
+    server: SambaServer, place: Place, way: str
+) -> None:
+    """The server would keep the file open for a minute."""
+    ways: dict[str, Callable[[File], object]] = {
+        "close_later": File.close_later,
+        "close_and_tell": lambda file: file.close_and_tell(lambda stat: None),
+        "set_times_and_close": lambda file: file.set_times_and_close(lambda stat, error: None),
+    }
+    async with line(server, CONFIG) as (share, proxy):
+        await share.write_file("file", b"content")
+        file = await share.open("file", access=READ_WRITE, lease=share.lease(on_break))
+        closes = share.statistics().requests["CLOSE"]
+        proxy.tell(Cut(Way.TO_SERVER, place=place))
+        if way == "close":
+            await file.close()
+        else:
+            ways[way](file)
+        await share.wait_lost()
+        await share.stat("file")
+        assert share.statistics().requests["CLOSE"] - closes == (3 if place is Place.BEFORE else 2)
+
+
+@in_trio
+async def test_a_close_that_is_refused_leaves_nothing_to_be_opened_again(server: SambaServer) -> None:
+    async with connected(server, config=CONFIG) as share:
+        await share.write_file("file", b"")
+        async with await share.open("file") as other:
+            file = await share.open("file")
+            with pytest.raises(engine.AccessDenied):
+                await file.set_basic_and_close(write_ns=0)
+            await lose(server, share)
+            await other.query()
+            opened = [there for there in server.smbstatus("--locks").splitlines() if " file " in there]
+            assert len(opened) == 1
 
 
 @in_trio

@@ -36,7 +36,13 @@ def _takes_right(situation: Situation, operation: Operation) -> bool:
         file = situation.local.identity_of(slot) if slot is not None else None
     else:
         file = situation.target(operation, operation.arguments[0])
-    return file in situation.open_files(writable=True)
+    # What was opened with O_TRUNC is open for writing on the server, be it with O_RDONLY.
+    truncated = {
+        situation.local.identity_of(slot)
+        for slot in situation.local.slots.values()
+        if slot.flags & os.O_TRUNC
+    }
+    return file in situation.open_files(writable=True) | truncated
 
 
 def _makes_read_only(situation: Situation, operation: Operation) -> bool:

@@ -199,6 +199,34 @@ def test_files_that_are_not_given_back_cost_one_more_connection() -> None:
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+def test_what_the_server_keeps_is_taken_back_before_anything_is_opened_by_its_path() -> None:
+    way = FakeWay()
+
+    async def main() -> None:
+        tree = new_tree(FakeConnection())
+        restored: list[bool] = []
+
+        def add(*, durable: bool) -> None:
+            async def restore() -> None:
+                await trio.sleep(0.1 if durable else 0)
+                restored.append(durable)
+                handle.move(FileId(1, 1), tree.epoch)
+
+            handle = Handle(FileId(0, 0), tree.epoch, "file", restore)
+            handle.is_durable = durable
+            tree.handles.add(handle)
+
+        for number in range(10):
+            add(durable=number % 2 == 0)
+        async with linked(way, tree) as link:
+            tree.connection.abort(TransportError("cut"))
+            await trio.testing.wait_all_tasks_blocked()
+            await link.wait_up()
+        assert restored == [True] * 5 + [False] * 5
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 def test_an_account_that_is_refused_is_tried_twice_a_minute_and_no_more(
     expected_warnings: ExpectedWarnings,
 ) -> None:

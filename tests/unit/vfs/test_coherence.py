@@ -120,7 +120,7 @@ async def test_an_open_that_a_write_overtakes_does_not_take_the_size_back(
 
         async def append() -> None:
             second.append((await fs.files.open(number, os.O_WRONLY | os.O_APPEND)).number)
-            await fs.files.write(second[0], 0, b"two")
+            await fs.files.write(second[0], 4, b"two")
 
         nursery.start_soon(append)
         await under_way.wait()

@@ -193,8 +193,8 @@ async def test_two_appenders_of_one_mount_never_overwrite_each_other() -> None:
         share.put("a", b"head ")
         one = await open_file(fs, "a", os.O_WRONLY | os.O_APPEND)
         two = await open_file(fs, "a", os.O_WRONLY | os.O_APPEND)
-        for handle, data in ((one, b"one "), (two, b"two "), (one, b"three")):
-            await fs.files.write(handle, 0, data)
+        for handle, offset, data in ((one, 5, b"one "), (two, 9, b"two "), (one, 13, b"three")):
+            await fs.files.write(handle, offset, data)
         await fs.files.fsync(one)
         assert bytes(share.find("a").data) == b"head one two three"
 
@@ -209,6 +209,38 @@ async def test_an_appender_sees_what_another_client_appended() -> None:
         await fs.files.write(handle, 5, b"ours")
         await fs.files.flush(handle)
         assert bytes(node.data) == b"ours theirs ours"
+
+
+@virtual_time
+@pytest.mark.parametrize("mapped_through", ["itself", "another"])
+async def test_a_page_of_a_memory_map_is_written_in_its_place_through_an_appender(
+    mapped_through: str,
+) -> None:
+    """The kernel writes it through any file that is open for writing."""
+    async with mounted() as (share, fs):
+        node = share.put("a", b"-" * 10_000)
+        flags = os.O_RDWR if mapped_through == "itself" else os.O_WRONLY
+        appender = await open_file(fs, "a", flags | os.O_APPEND)
+        if mapped_through == "another":
+            await open_file(fs, "a", os.O_RDWR)
+        await fs.files.write(appender, 10_000, b"end")
+        await fs.files.write(appender, 8192, b"page")
+        await fs.files.write(appender, 10_003, b"!")
+        await fs.files.flush(appender)
+        assert bytes(node.data) == b"-" * 8192 + b"page" + b"-" * 1804 + b"end!"
+
+
+@virtual_time
+async def test_what_is_appended_where_the_kernel_knows_less_of_the_file_is_appended() -> None:
+    """Another client appended a page's worth meanwhile, which the kernel was not told."""
+    async with mounted() as (share, fs):
+        node = share.put("a", b"-" * 4096)
+        handle = await open_file(fs, "a", os.O_RDWR | os.O_APPEND)
+        node.data += b"+" * 4096
+        await trio.sleep(1.1)
+        await fs.files.write(handle, 4096, b"ours")
+        await fs.files.flush(handle)
+        assert bytes(node.data) == b"-" * 4096 + b"+" * 4096 + b"ours"
 
 
 @virtual_time

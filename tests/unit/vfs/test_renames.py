@@ -233,6 +233,22 @@ async def test_an_empty_folder_is_replaced_by_a_folder() -> None:
 
 
 @virtual_time
+async def test_a_folder_with_open_files_replaces_none() -> None:
+    async with mounted() as (share, fs):
+        for name in ("source", "source\\inner", "target"):
+            share.put_folder(name)
+        share.put("source\\inner\\file")
+        handle = await open_file(fs, "source/inner/file", os.O_RDONLY)
+        target = await lookup(fs, "target")
+        with refused(errno.EACCES):
+            await fs.renames.rename(ROOT, b"source", ROOT, b"target", 0)
+        assert (await lookup(fs, "target")).number == target.number
+        assert not [call for call, _ in share.calls if call in ("rmdir", "mkdir", "rename")]
+        await fs.files.release(handle)
+        await fs.renames.rename(ROOT, b"source", ROOT, b"target", 0)
+
+
+@virtual_time
 async def test_a_replaced_folder_comes_back_if_the_rename_fails() -> None:
     async with mounted() as (share, fs):
         share.put_folder("a")
