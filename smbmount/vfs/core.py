@@ -134,6 +134,7 @@ class Core:
         now = self.now()
         stat = inode.stat
         inode.told = inode.content_version
+        inode.kernel_size = stat.size
         return Attributes(
             number,
             mode_of(inode.kind, stat.attributes, self.config),

@@ -265,10 +265,10 @@ class Directories:
             else:
                 dentry = self.enter(parent, entry)
             replied = True
-            told = dentry.inode.told
+            told = dentry.inode.told, dentry.inode.kernel_size
             attributes = core.reply(dentry.inode, dentry.number, dentry.validity(core.now()))
             if not reply(entry.name, attributes, position):
-                dentry.inode.told = told
+                dentry.inode.told, dentry.inode.kernel_size = told
                 inodes.discard_if_unused(dentry.inode)
                 return True, position
             inodes.add_lookup(dentry.number)

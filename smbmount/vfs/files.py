@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import PAGESIZE
 
 import trio
 
@@ -80,6 +81,7 @@ class Files:
         opened = self._opened(inode, file, flags, content if inode.knowledge == known else None)
         if truncate:
             core.files[opened.number].wrote = True
+            inode.kernel_size = 0
             self._truncated(inode, file)
         return opened
 
@@ -210,7 +212,9 @@ class Files:
         reported first. Files open with O_APPEND are written at their end as known here; of those open with
         O_SYNC or O_DSYNC the data is on the server's disk then."""
         written = await self._write(number, offset, data)
-        if self._core.files[number].syncs:
+        handle = self._core.files[number]
+        handle.inode.kernel_size = max(handle.inode.kernel_size, offset + written)
+        if handle.syncs:
             await self.fsync(number)
         return written
 
@@ -220,11 +224,12 @@ class Files:
         await self._report(handle)
         if not handle.writable:
             raise PosixError(errno.EBADF)
-        if handle.append and not inode.is_dirty and not inode.is_fresh(self._core.now()):
+        appends = handle.append and not _is_of_map(handle, offset, len(data))
+        if appends and not inode.is_dirty and not inode.is_fresh(self._core.now()):
             await self._core.refresh(inode)
         if handle.direct:
             await self._drain(inode)
-            offset = inode.stat.size if handle.append else offset
+            offset = inode.stat.size if appends else offset
             self._wrote(handle, offset + len(data))
             try:
                 await handle.file.write_at(offset, data)
@@ -238,8 +243,8 @@ class Files:
             inode.writes = self._new_writes(inode)
         await inode.writes.wait_for_room(len(data))
         await self._report(handle)
-        inode.writes.add(handle, inode.stat.size if handle.append else offset, data)
-        self._wrote(handle, (inode.stat.size if handle.append else offset) + len(data))
+        inode.writes.add(handle, inode.stat.size if appends else offset, data)
+        self._wrote(handle, (inode.stat.size if appends else offset) + len(data))
         return len(data)
 
     def _new_writes(self, inode: Inode) -> WriteBehind:
@@ -455,3 +460,12 @@ def _access(flags: int) -> Access:
     if mode != os.O_RDONLY or flags & os.O_TRUNC:
         access |= Access.WRITE
     return access
+
+
+def _is_of_map(handle: FileHandle, offset: int, length: int) -> bool:
+    """Whether the kernel writes out pages of a memory map, which have their place also in a file that is open
+    with O_APPEND. It does not say so; but what programs append begins at what it takes for the end."""
+    end, known = offset + length, handle.inode.kernel_size
+    if handle.readahead is None or offset % PAGESIZE or end > known:
+        return False
+    return end == known or end % PAGESIZE == 0

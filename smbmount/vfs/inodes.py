@@ -58,7 +58,8 @@ class Inode:
     `fresh_until` is the end of the attributes' validity, in trio's clock. `changed` is the table's tick of
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
-    server when all was written. `told` is the version of the content that the kernel was told last.
+    server when all was written. `told` is the version of the content that the kernel was told last, and
+    `kernel_size` the size that it goes by: what it was told, or has written.
     `dated` says that a program has set the time of writing while the file was open: servers leave it alone
     until their last close, of idle handles too; `written_ns` is when it was written, if they have to be told.
     `resizing` are the sizes that it is just being given.
@@ -91,6 +92,7 @@ class Inode:
         "handles",
         "idle",
         "is_kept",
+        "kernel_size",
         "kind",
         "late",
         "lease",
@@ -150,6 +152,7 @@ class Inode:
         self.listing: Listing | None = None
         self.misses: list[float] = []
         self.told: tuple[int, int, int] | None = None
+        self.kernel_size = 0
 
     def __repr__(self) -> str:
         return f"<Inode {self.number:#x} {[dentry.name for dentry in self.names]}>"
