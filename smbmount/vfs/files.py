@@ -277,7 +277,7 @@ class Files:
 
     def _changed_content(self, inode: Inode, *, same_size: bool = False) -> None:
         """We have changed it. Servers take truncating to the size that a file has for no change."""
-        inode.stale = True
+        inode.stale = inode.unsynced = True
         inode.written_ns = storable_ns(time.time_ns()) if inode.dated or same_size else None
 
     def _truncated(self, inode: Inode, file: RemoteFile) -> None:
@@ -341,7 +341,8 @@ class Files:
         """Write what is unwritten, report this open file's error, and have the server write to its disk.
 
         Servers do that only for a handle that may write. Where there is none the file is opened anew; it is
-        an error if that is refused.
+        an error if that is refused. `PosixError` ESTALE if it has another name by then, unless nothing is
+        known to have been written here: what other clients wrote is theirs to have on the disk.
         """
         handle = self._core.files[number]
         inode = handle.inode
@@ -351,10 +352,22 @@ class Files:
         if not handle.writable:
             handle = next((other for other in inode.handles if other.writable), handle)
         if handle.writable:
-            await handle.file.flush()
+            await self._flush_on_server(inode, handle.file)
         elif not inode.unlinked and not self._core.config.read_only:
-            async with self.opening.checked(inode, Access.WRITE_DATA) as file:
-                await file.flush()
+            try:
+                async with self.opening.checked(inode, Access.WRITE_DATA) as file:
+                    await self._flush_on_server(inode, file)
+            except PosixError as error:
+                if error.errno != errno.ESTALE or inode.unsynced:
+                    raise
+
+    async def _flush_on_server(self, inode: Inode, file: RemoteFile) -> None:
+        unsynced, inode.unsynced = inode.unsynced, False
+        try:
+            await file.flush()
+        except BaseException:
+            inode.unsynced |= unsynced
+            raise
 
     async def release(self, number: int) -> None:
         """The last close of an open file. Nobody hears of errors any more, so they are logged."""

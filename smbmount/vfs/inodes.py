@@ -62,6 +62,7 @@ class Inode:
     `kernel_size` the size that it goes by: what it was told, or has written.
     `dated` says that a program has set the time of writing while the file was open: servers leave it alone
     until their last close, of idle handles too; `written_ns` is when it was written, if they have to be told.
+    `unsynced`: we have changed the content since the server was last told to write it to its disk.
     `resizing` are the sizes that it is just being given.
     `closing` has an event for each open file whose last close is under way; `late` is one that waits for it.
 
@@ -110,6 +111,7 @@ class Inode:
         "target",
         "told",
         "unlinked",
+        "unsynced",
         "vouched_term",
         "vouched_until",
         "writes",
@@ -132,6 +134,7 @@ class Inode:
         self.dated = False
         self.written_ns: int | None = None
         self.unlinked = False
+        self.unsynced = False
         self.names: list[Dentry] = []
         self.lost_depth = math.inf
         self.children: dict[bytes, Dentry] = {}

@@ -147,6 +147,32 @@ async def test_what_is_appended_goes_to_the_end_also_where_the_kernel_takes_anot
 
 
 @virtual_time
+async def test_fsync_of_a_file_that_another_client_renamed_is_an_error_only_for_what_we_wrote() -> None:
+    async with mounted() as (share, fs):
+        share.put("a")
+        number = (await lookup(fs, "a")).number
+        reader = (await fs.files.open(number, os.O_RDONLY)).number
+        await share.rename("a", "b", replace=False)
+        await trio.sleep(2)
+        await fs.files.fsync(reader)
+        assert (await lookup(fs, "b")).number == number
+        writer = (await fs.files.open(number, os.O_WRONLY)).number
+        for synced in (True, False):
+            await fs.files.write(writer, 0, b"data")
+            if synced:
+                await fs.files.fsync(writer)
+            else:
+                await fs.files.flush(writer)
+                await fs.files.release(writer)
+        await share.rename("b", "c", replace=False)
+        await trio.sleep(2)
+        with refused(errno.ESTALE):
+            await fs.files.fsync(reader)
+        assert (await lookup(fs, "c")).number == number
+        await fs.files.fsync(reader)
+
+
+@virtual_time
 async def test_attributes_for_which_a_listing_had_no_room_count_as_not_told() -> None:
     kernel = FakeKernel()
     async with mounted(kernel=kernel) as (share, fs):
