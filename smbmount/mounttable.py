@@ -68,16 +68,22 @@ def topmost_mount(mountpoint: str) -> MountEntry | None:
 def abort(entry: MountEntry, connections: str = FUSE_CONNECTIONS) -> None:
     """End the kernel's connection of a FUSE mount on the table: all calls in it fail, those that wait too.
 
-    The mount stays on the table. Root needs nothing else, its owner needs fusectl. Raises `OSError`.
+    The mount stays on the table. Its owner needs fusectl for this, root does not. Raises `OSError`.
     """
-    if os.geteuid() != 0:
+    try:
         with open(f"{connections}/{entry.device.partition(':')[2]}/abort", "wb", buffering=0) as file:
             file.write(b"1")
-        return
+    except OSError:
+        if os.geteuid() != 0:
+            raise
+        _abort_by_unmounting(entry.mountpoint)
+
+
+def _abort_by_unmounting(mountpoint: str) -> None:
     # What is in use is aborted by a forced unmount, and not unmounted. O_PATH asks nothing of the mount.
-    in_use = os.open(entry.mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    in_use = os.open(mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _umount(entry.mountpoint, _MNT_FORCE)
+        _umount(mountpoint, _MNT_FORCE)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise

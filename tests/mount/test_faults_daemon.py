@@ -17,7 +17,7 @@ import pytest
 from smbmount.aftermath import is_ended
 from smbmount.failures import ExitCode
 from smbmount.mountpoint import prepare_mountpoint
-from smbmount.mounttable import topmost_mount
+from smbmount.mounttable import abort, topmost_mount
 from smbmount.vfs.writebehind import FILE_LIMIT
 from tests.benchmarks.crowd import memory
 from tests.support.calls import error_of
@@ -208,7 +208,7 @@ def test_fault_15_unmounting_by_hand_writes_everything(
 
 
 @as_root
-@pytest.mark.parametrize("how", ["through /sys", "by umount --force"])
+@pytest.mark.parametrize("how", ["through /sys", "by umount --force", "by us", "by us, without fusectl"])
 def test_fault_15_connection_aborted(mount: Mount, share_path: Path, connections: Path, how: str) -> None:
     """The kernel takes the mount from us: what we were given is written all the same."""
     content = noise(3_000_000, "abort")
@@ -217,6 +217,10 @@ def test_fault_15_connection_aborted(mount: Mount, share_path: Path, connections
     if how == "through /sys":
         number = os.minor(os.stat(mount.path).st_dev)
         (connections / f"{number}" / "abort").write_text("1")
+    elif how.startswith("by us"):
+        entry = topmost_mount(str(mount.path))
+        assert entry is not None
+        abort(entry, str(connections) if how == "by us" else "/nowhere")
     else:
         subprocess.run(["umount", "--force", mount.path], capture_output=True, timeout=30, check=False)
     assert mount.wait_exit() == 0
