@@ -74,6 +74,30 @@ def address(descriptor: int, name: str) -> str:
 
 def peer_user(connection: Connected) -> int:
     """The user at the other end of a UNIX socket (unix(7), SO_PEERCRED)."""
+    return _peer(connection)[1]
+
+
+def _peer(connection: Connected) -> tuple[int, int, int]:
     layout = struct.Struct("iII")
-    user: int = layout.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size))[1]
-    return user
+    pid, user, group = layout.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size)
+    )
+    return pid, user, group
+
+
+def serving_process(device: str, owner: int, environ: Mapping[str, str]) -> int | None:
+    """The process that made the socket of the mount on a device, and has it open still; None = none is found.
+
+    It is not asked anything, so it may hang.
+    """
+    for path in folders(owner, environ, own=os.geteuid() == owner):
+        with (
+            suppress(OSError),
+            opened_folder(path, owner) as folder,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection,
+        ):
+            connection.connect(address(folder, socket_name(device)))
+            pid, user, _ = _peer(connection)
+            if user == owner:
+                return pid
+    return None

@@ -15,11 +15,12 @@ import trio
 
 import smbmount
 from engine import Share
+from smbmount.aftermath import Aftermath
 from smbmount.allocator import rest
 from smbmount.control import Control
 from smbmount.explain import one_line
 from smbmount.failures import ExitCode, MountFailure
-from smbmount.mounttable import FUSE_TYPE, detach, topmost_mount
+from smbmount.mounttable import FUSE_CONNECTIONS, FUSE_TYPE, MountEntry, abort, detach, topmost_mount
 from smbmount.notify import Notifier
 from smbmount.operations import Operations
 from smbmount.plan import Plan, fuse_options
@@ -62,6 +63,7 @@ class FuseMount:
         self._options = fuse_options(plan)
         self._timeout = plan.options.call_timeout
         self._device: str | None = None
+        self._aftermath: Aftermath | None = None
         self._filesystem: FileSystem | None = None
         self._notifier = Notifier()
         self._open = False
@@ -84,7 +86,9 @@ class FuseMount:
         self._open = True
         self._filesystem = filesystem
         entry = topmost_mount(self._mountpoint)
-        self._device = None if entry is None else entry.device
+        if entry is not None:
+            self._device = entry.device
+            self._aftermath = Aftermath(entry.device)
         tasks.start_soon(filesystem.metadata.prime)
         tasks.start_soon(
             rest, lambda: _moved(share), filesystem.core.read_budget.drop_idle, share.release_buffers
@@ -142,7 +146,7 @@ class FuseMount:
         """Let the kernel read in large requests, many at a time; only root may, and failing is no error."""
         if self._device is None:
             return
-        connection = f"/sys/fs/fuse/connections/{self._device.partition(':')[2]}"
+        connection = f"{FUSE_CONNECTIONS}/{self._device.partition(':')[2]}"
         for path, value in (
             (f"/sys/class/bdi/{self._device}/read_ahead_kb", READ_AHEAD_KIB),
             (f"{connection}/max_background", MAX_BACKGROUND),
@@ -159,14 +163,27 @@ class FuseMount:
         if not self._open:
             return
         self._open = False
+        if self._notifier.is_held and (entry := self._entry()) is not None:
+            # Unmounting waits for those threads, and they wait for pages of requests that nobody answers now.
+            try:
+                abort(entry)
+            except OSError as error:
+                logger.info("the kernel's connection cannot be ended: %s", error.strerror)
         pyfuse3.close(unmount=True)
-        # libfuse leaves a mount whose connection was aborted through /sys on the table.
-        entry = topmost_mount(self._mountpoint)
-        if entry is not None and entry.type == FUSE_TYPE and entry.device == self._device:
+        # libfuse leaves a mount whose connection was aborted on the table.
+        if self._entry() is not None:
             try:
                 detach(self._mountpoint)
             except OSError as error:
                 logger.error("cannot take %s off the mount table: %s", self._mountpoint, error.strerror)
+        if self._aftermath is not None:
+            self._aftermath.dismiss()
+
+    def _entry(self) -> MountEntry | None:
+        """Our mount, if it is on the table."""
+        entry = topmost_mount(self._mountpoint)
+        is_ours = entry is not None and entry.type == FUSE_TYPE and entry.device == self._device
+        return entry if is_ours else None
 
 
 def _moved(share: Share) -> int:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 
+from smbmount.aftermath import is_ended
+from smbmount.controlpath import serving_process
 from smbmount.failures import ExitCode, MountFailure
-from smbmount.mounttable import FUSE_TYPE, detach, topmost_mount
+from smbmount.mounttable import FUSE_TYPE, MountEntry, abort, detach, topmost_mount
 
 
 def prepare_mountpoint(path: str, *, nonempty: bool = False, force: bool = False) -> str:
@@ -49,7 +52,7 @@ def _clear_old_mounts(absolute: str) -> bool:
     while (entry := topmost_mount(absolute)) is not None:
         if entry.type != FUSE_TYPE:
             return entry.type == "autofs"
-        if _answers(absolute):
+        if not _is_orphaned(entry) and _answers(absolute):
             raise MountFailure(
                 f"{entry.source} is already mounted on {absolute}: unmount it first with umount {absolute}"
             )
@@ -60,6 +63,21 @@ def _clear_old_mounts(absolute: str) -> bool:
                 f"cannot take the dead mount off {absolute} ({error.strerror}): run umount -l {absolute}"
             ) from None
     return False
+
+
+def _is_orphaned(entry: MountEntry) -> bool:
+    """Whether the mount's daemon was killed, and the kernel waits in vain for the rest of it.
+
+    Such a mount answers nobody ever; so its connection is ended, and who waits in it gets an error.
+    """
+    owner = os.geteuid() if entry.owner is None else entry.owner
+    daemon = serving_process(entry.device, owner, os.environ)
+    if daemon is None or not is_ended(daemon):
+        return False
+    # Where that is not permitted, it can be detached all the same.
+    with suppress(OSError):
+        abort(entry)
+    return True
 
 
 def _answers(absolute: str) -> bool:

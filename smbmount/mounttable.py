@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import subprocess
@@ -11,9 +12,12 @@ from typing import Final, NamedTuple
 
 MOUNTINFO: Final = "/proc/self/mountinfo"
 FUSE_TYPE: Final = "fuse.smbmount"
+FUSE_CONNECTIONS: Final = "/sys/fs/fuse/connections"
+"""Where fusectl is mounted, if it is."""
 
 _ESCAPE: Final = re.compile(rb"\\([0-3][0-7]{2})")
 _OWNER: Final = re.compile(rb"(?:^|,)user_id=([0-9]{1,10})(?:,|$)")
+_MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 _FUSERMOUNT_SECONDS: Final = 10.0
@@ -61,13 +65,36 @@ def topmost_mount(mountpoint: str) -> MountEntry | None:
     return next((entry for entry in reversed(read_mounts()) if entry.mountpoint == mountpoint), None)
 
 
+def abort(entry: MountEntry, connections: str = FUSE_CONNECTIONS) -> None:
+    """End the kernel's connection of a FUSE mount on the table: all calls in it fail, those that wait too.
+
+    The mount stays on the table. Its owner needs fusectl for this, root does not. Raises `OSError`.
+    """
+    try:
+        with open(f"{connections}/{entry.device.partition(':')[2]}/abort", "wb", buffering=0) as file:
+            file.write(b"1")
+    except OSError:
+        if os.geteuid() != 0:
+            raise
+        _abort_by_unmounting(entry.mountpoint)
+
+
+def _abort_by_unmounting(mountpoint: str) -> None:
+    # What is in use is aborted by a forced unmount, and not unmounted. O_PATH asks nothing of the mount.
+    in_use = os.open(mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _umount(mountpoint, _MNT_FORCE)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+    finally:
+        os.close(in_use)
+
+
 def detach(mountpoint: str) -> None:
     """Take the topmost mount at this path off the table, also while it is in use; raises `OSError`."""
     if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.umount2(os.fsencode(mountpoint), _MNT_DETACH | _UMOUNT_NOFOLLOW):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), mountpoint)
+        _umount(mountpoint, _MNT_DETACH)
         return
     try:
         subprocess.run(
@@ -78,3 +105,10 @@ def detach(mountpoint: str) -> None:
         )
     except subprocess.SubprocessError as error:
         raise OSError(None, "fusermount3 -u -z failed", mountpoint) from error
+
+
+def _umount(mountpoint: str, flags: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(mountpoint), flags | _UMOUNT_NOFOLLOW):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), mountpoint)

@@ -37,6 +37,11 @@ class Notifier:
         self._threads = trio.CapacityLimiter(_THREADS)
         self._can_prune = True
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the kernel holds a thread of ours, perhaps until requests in our hands are answered."""
+        return self._threads.borrowed_tokens > 0
+
     async def invalidate(self, number: int, *, pages: bool) -> None:
         """Have an inode's attributes forgotten, and its pages too if asked."""
         await self._tell(f"inode {number}", lambda: pyfuse3.invalidate_inode(InodeT(number), not pages))

@@ -90,11 +90,12 @@ class Way:
         async with open_connection(transport, machine, self.unc.server, table) as connection:
             yield connection
 
-    async def answers(self, seconds: float) -> bool:
-        """Whether the server answers over a new connection, which then ends."""
+    async def answers(self, seconds: float, address: str | None = None) -> bool:
+        """Whether the server answers over a new connection, which then ends; to `address` instead of the
+        host's name."""
         with trio.move_on_after(seconds):
             try:
-                async with self.connection(seconds, leases=LeaseTable()) as connection:
+                async with self.connection(seconds, address, LeaseTable()) as connection:
                     await _negotiate(connection, self._offer(), PreauthIntegrity())
             except SmbError as error:
                 log.debug("no answer over a new connection: %s", error)

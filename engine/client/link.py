@@ -39,7 +39,9 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.8
-"""Seconds between attempts: whoever waits is to go on within two seconds of the line's return."""
+_LEAST_PAUSE: Final = 0.1
+"""Seconds from one attempt's beginning to the next one's, and at least from its end: whoever waits is to go
+on within two seconds of the line's return, and an attempt that began before that may have to run out."""
 
 _JITTER: Final = 0.3
 """The part of a pause that is left to chance: clients of one server are not to come back all at once."""
@@ -57,6 +59,9 @@ _SET_UP: Final = 5.0
 
 _PROBING: Final = 1.0
 """Seconds in which a server has to answer that is asked whether it can be reached."""
+_BY_NAME_EVERY: Final = 4
+"""One time in so many its name is resolved anew for that; each of these keeps a thread while the name service
+is away, longer than the probe lasts."""
 
 _SETTLING: Final = 1.0
 """Seconds in which files are opened again before anything else is asked: a server that keeps them knows them
@@ -98,6 +103,7 @@ class Link:
         self._renewal: trio.Event | None = None
         self._address = tree.connection.remote_address
         self._patience = min(_SET_UP, way.config.timeout)
+        self._probes = 0
         tree.link = self
 
     async def run(self) -> None:
@@ -151,7 +157,9 @@ class Link:
             self._nursery.start_soon(self._restore_forgotten, handle)
 
     async def _reach(self) -> bool:
-        return await self._way.answers(_PROBING)
+        self._probes += 1
+        by_name = self._probes % _BY_NAME_EVERY == 0
+        return await self._way.answers(_PROBING, None if by_name else self._address)
 
     def _tell(self) -> None:
         self._changed.set()
@@ -180,6 +188,7 @@ class Link:
             seconds = max(_CONNECTING, 3 * self._way.connecting_took)
             if attempt % _SLOW_EVERY == 0:
                 seconds *= _SLOW
+            next_at = trio.current_time() + _jittered(pause)
             error = await self._try(seconds, address, begun)
             if error is None:
                 return
@@ -190,7 +199,7 @@ class Link:
                 await trio.sleep(_REFUSED)
                 self._refused.clear()
             else:
-                await trio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))
+                await trio.sleep_until(max(next_at, trio.current_time() + _jittered(_LEAST_PAUSE)))
                 pause = min(2 * pause, _LONGEST_PAUSE)
         await trio.sleep_forever()
 
@@ -335,3 +344,7 @@ class Link:
             if handle.is_forsaken or handle not in tree.handles:
                 tree.handles.discard(handle)
                 connection.close_later(handle.file_id, tree.batch)
+
+
+def _jittered(pause: float) -> float:
+    return pause * random.uniform(1 - _JITTER, 1 + _JITTER)

@@ -18,6 +18,8 @@ from engine.errors import SmbError, TransportError
 from engine.wire.io import EchoRequest
 
 _LOOK_EVERY: Final = 0.5
+"""Seconds between two looks, and between two attempts to reach the server while the line is suspected."""
+
 _SILENCE: Final = 1.0
 """Seconds without a sign of life, with requests under way, after which the server is asked for one."""
 
@@ -53,9 +55,9 @@ class LineWatch:
                 if self._silence() >= _SILENCE and heard > asked_at:
                     asked_at = trio.current_time()
                     nursery.start_soon(self._ask)
-                if self._is_suspicious() and await self._is_dead(heard):
-                    self._connection.abort(TransportError("the line was interrupted"))
-                    return
+                if self._is_suspicious():
+                    # Beside those that still wait for an answer: of what they sent nothing may ever arrive.
+                    nursery.start_soon(self._probe, heard)
 
     def _silence(self) -> float:
         return trio.current_time() - self._connection.last_heard if self._connection.is_waiting else 0.0
@@ -65,11 +67,12 @@ class LineWatch:
             return True
         return self._silence() >= _SUSPICIOUS and self._connection.sent_since_heard <= _LITTLE
 
-    async def _is_dead(self, heard: float) -> bool:
-        if not await self._reach():
-            return False
-        await trio.sleep(_GRACE)
-        return self._connection.last_heard == heard and self._is_suspicious()
+    async def _probe(self, heard: float) -> None:
+        """Give the connection up if the server answers over a new one while this one stays silent."""
+        if await self._reach():
+            await trio.sleep(_GRACE)
+            if self._connection.last_heard == heard and self._is_suspicious():
+                self._connection.abort(TransportError("the line was interrupted"))
 
     async def _ask(self) -> None:
         try:

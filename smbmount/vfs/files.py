@@ -211,7 +211,9 @@ class Files:
         reported first. Files open with O_APPEND are written at their end as known here; of those open with
         O_SYNC or O_DSYNC the data is on the server's disk then."""
         written = await self._write(number, offset, data)
-        if self._core.files[number].syncs:
+        handle = self._core.files[number]
+        handle.inode.kernel_size = max(handle.inode.kernel_size, offset + written)
+        if handle.syncs:
             await self.fsync(number)
         return written
 
@@ -221,8 +223,7 @@ class Files:
         await self._report(handle)
         if not handle.writable:
             raise PosixError(errno.EBADF)
-        appends = handle.append and not self._is_mapped(inode, offset)
-        inode.kernel_size = max(inode.kernel_size, offset + len(data))
+        appends = handle.append and not _is_of_map(inode, offset, len(data))
         if appends and not inode.is_dirty and not inode.is_fresh(self._core.now()):
             await self._core.refresh(inode)
         if handle.direct:
@@ -245,14 +246,6 @@ class Files:
         inode.writes.add(handle, offset, data)
         self._wrote(handle, offset + len(data))
         return len(data)
-
-    @staticmethod
-    def _is_mapped(inode: Inode, offset: int) -> bool:
-        """Whether a write is a page that was changed through a memory map: the kernel writes those through
-        any open file. What it appends is at the end of what it takes for the file, or behind that."""
-        if offset % PAGESIZE or offset >= inode.kernel_size:
-            return False
-        return any(handle.writable and handle.readahead is not None for handle in inode.handles)
 
     def _new_writes(self, inode: Inode) -> WriteBehind:
         core = self._core
@@ -284,7 +277,7 @@ class Files:
 
     def _changed_content(self, inode: Inode, *, same_size: bool = False) -> None:
         """We have changed it. Servers take truncating to the size that a file has for no change."""
-        inode.stale = True
+        inode.stale = inode.unsynced = True
         inode.written_ns = storable_ns(time.time_ns()) if inode.dated or same_size else None
 
     def _truncated(self, inode: Inode, file: RemoteFile) -> None:
@@ -349,7 +342,8 @@ class Files:
         """Write what is unwritten, report this open file's error, and have the server write to its disk.
 
         Servers do that only for a handle that may write. Where there is none the file is opened anew; it is
-        an error if that is refused.
+        an error if that is refused. `PosixError` ESTALE if it has another name by then, unless nothing is
+        known to have been written here: what other clients wrote is theirs to have on the disk.
         """
         handle = self._core.files[number]
         inode = handle.inode
@@ -359,10 +353,22 @@ class Files:
         if not handle.writable:
             handle = next((other for other in inode.handles if other.writable), handle)
         if handle.writable:
-            await handle.file.flush()
+            await self._flush_on_server(inode, handle.file)
         elif not inode.unlinked and not self._core.config.read_only:
-            async with self.opening.checked(inode, Access.WRITE_DATA) as file:
-                await file.flush()
+            try:
+                async with self.opening.checked(inode, Access.WRITE_DATA) as file:
+                    await self._flush_on_server(inode, file)
+            except PosixError as error:
+                if error.errno != errno.ESTALE or inode.unsynced:
+                    raise
+
+    async def _flush_on_server(self, inode: Inode, file: RemoteFile) -> None:
+        unsynced, inode.unsynced = inode.unsynced, False
+        try:
+            await file.flush()
+        except BaseException:
+            inode.unsynced |= unsynced
+            raise
 
     async def release(self, number: int) -> None:
         """The last close of an open file. Nobody hears of errors any more, so they are logged."""
@@ -468,3 +474,12 @@ def _access(flags: int) -> Access:
     if mode != os.O_RDONLY or flags & os.O_TRUNC:
         access |= Access.WRITE
     return access
+
+
+def _is_of_map(inode: Inode, offset: int, length: int) -> bool:
+    """Whether the kernel writes out pages of a memory map, which have their place also in a file that is open
+    with O_APPEND: it writes them through any open file, and does not say so. But what programs append begins
+    at what the kernel takes for the end."""
+    if offset % PAGESIZE or offset + length > inode.kernel_size:
+        return False
+    return any(handle.writable and handle.readahead is not None for handle in inode.handles)

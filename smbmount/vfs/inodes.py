@@ -58,10 +58,11 @@ class Inode:
     `fresh_until` is the end of the attributes' validity, in trio's clock. `changed` is the table's tick of
     our own last change: an answer asked for before it is not the truth after it. `stale` says that our
     own writes changed the server's times, which only the server knows. `clean_size` is the size on the
-    server when all was written. `told` is the version of the content that the kernel was told last.
-    `kernel_size` is the size that the kernel takes it to have: that told last, or the end of a write since.
+    server when all was written. `told` is the version of the content that the kernel was told last, and
+    `kernel_size` the size that it goes by: what it was told, or has written.
     `dated` says that a program has set the time of writing while the file was open: servers leave it alone
     until their last close, of idle handles too; `written_ns` is when it was written, if they have to be told.
+    `unsynced`: we have changed the content since the server was last told to write it to its disk.
     `resizing` are the sizes that it is just being given.
     `closing` has an event for each open file whose last close is under way; `late` is one that waits for it.
 
@@ -110,6 +111,7 @@ class Inode:
         "target",
         "told",
         "unlinked",
+        "unsynced",
         "vouched_term",
         "vouched_until",
         "writes",
@@ -132,6 +134,7 @@ class Inode:
         self.dated = False
         self.written_ns: int | None = None
         self.unlinked = False
+        self.unsynced = False
         self.names: list[Dentry] = []
         self.lost_depth = math.inf
         self.children: dict[bytes, Dentry] = {}

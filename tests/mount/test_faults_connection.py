@@ -29,6 +29,8 @@ from tests.support.tools import wait_until
 pytestmark = pytest.mark.deadline(120)
 
 MIB: Final = 1 << 20
+SUSPENDED: Final = 4.0
+"""Seconds: longer than `timeout`, and than two ECHOs may take."""
 LOST: Final = "the connection to .* is (lost|back)"
 
 
@@ -296,3 +298,26 @@ def test_hard_waits_for_the_server_as_long_as_it_takes(line: LineFactory) -> Non
         assert (it.path / "file").read_text() == "content"
     finally:
         timer.join()
+
+
+@pytest.mark.parametrize("meanwhile", [Reset(), Drop()], ids=["reset", "hole"])
+def test_fault_23_suspended_longer_than_anybodys_patience(line: LineFactory, meanwhile: Reset | Drop) -> None:
+    """The daemon is stopped instead of the machine. Unlike then its clock runs on, so all is due at once."""
+    here = line("timeout=3", "echo_interval=1")
+    news = here.path / "news"
+    news.write_text("old")
+    assert news.read_text() == "old"
+    with open(here.path / "file", "w+b", buffering=0) as file:
+        file.write(b"written before, ")
+        here.mount.signal(signal.SIGSTOP)
+        here.proxy.tell(meanwhile)
+        (here.there / "news").write_text("newer")
+        time.sleep(SUSPENDED)
+        here.proxy.tell(Resume())
+        here.mount.signal(signal.SIGCONT)
+        file.write(b"and after")
+        os.fsync(file.fileno())
+        assert (here.there / "file").read_bytes() == b"written before, and after"
+        assert os.pread(file.fileno(), 100, 0) == b"written before, and after"
+    assert sorted(os.listdir(here.path)) == ["file", "news"]
+    wait_until(lambda: news.read_text() == "newer", "what changed meanwhile is seen")

@@ -8,20 +8,24 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from smbmount.mounttable import topmost_mount
+from smbmount.aftermath import is_ended
+from smbmount.failures import ExitCode
+from smbmount.mountpoint import prepare_mountpoint
+from smbmount.mounttable import abort, topmost_mount
 from smbmount.vfs.writebehind import FILE_LIMIT
 from tests.benchmarks.crowd import memory
 from tests.support.calls import error_of
 from tests.support.factories import MountFactory
 from tests.support.mounting import Mount
-from tests.support.proxy import Link, ProxyProcess, Relink
+from tests.support.proxy import Drop, Link, ProxyProcess, Relink, Resume, Way
 from tests.support.samba import SambaServer
-from tests.support.tools import Conversation, noise, python_child
+from tests.support.tools import Conversation, noise, python_child, wait_until
 
 MIB: Final = 1 << 20
 MOST_MEMORY: Final = 150
@@ -30,6 +34,10 @@ LINE: Final = 1_000_000
 """Bytes per second."""
 SOCKETS: Final = 16 * MIB
 """What the kernel may hold for the two connections on the way."""
+
+READING: Final = "folio_wait_bit_common"
+HELD: Final = "__folio_lock"
+"""Where the kernel has a program wait that reads a page, and who is to forget it."""
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do that to a mount")
 
@@ -83,6 +91,83 @@ def test_fault_14_killed_while_a_program_writes(mount: Mount) -> None:
     assert records == [f"{number:07}" for number in range(len(records))]
 
 
+@contextmanager
+def held_by_the_kernel(mount: Mount, others: Path, proxy: ProxyProcess) -> Iterator[None]:
+    """A thread of the daemon waits in the kernel for a page that a READ keeps locked, which the server never
+    hears of: another client's write breaks the lease under which the file's pages were read."""
+    (others / "big").write_bytes(noise(8 * MIB, "pages") * 8)
+    writer = "import os; f = os.open('big', os.O_RDWR); print(); input(); os.pwrite(f, b'x', 0); os.fsync(f)"
+    reader = "import os; f = os.open('big', 0); os.pread(f, 1, 0); print(); input(); os.pread(f, 1, 60 << 20)"
+    with python_child(writer, cwd=others) as there, python_child(reader, cwd=mount.path) as here:
+        for program in (there, here):
+            assert not program.hear()
+        proxy.tell(Drop((Way.TO_SERVER,)))
+        here.say("go on")
+        wait_until(lambda: READING in waits_in(here.pid), "the program waits for the server")
+        there.say("go on")
+        wait_until(lambda: HELD in waits_in(mount.pid), "the kernel holds a thread of the daemon")
+        yield
+
+
+def waits_in(pid: int) -> set[str]:
+    """The functions of the kernel in which the threads of a process wait."""
+    found = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            found.add((task / "wchan").read_text())
+    return found
+
+
+def aftermath_of(mount: Mount) -> int:
+    """The process that waits for the daemon's end."""
+    (pid,) = Path(f"/proc/{mount.pid}/task/{mount.pid}/children").read_text().split()
+    return int(pid)
+
+
+@as_root
+@pytest.mark.parametrize("alone", [False, True], ids=["", "with its aftermath"])
+def test_fault_14_killed_while_the_kernel_holds_a_thread(
+    samba: SambaServer, share_path: Path, mount_factory: MountFactory, alone: bool
+) -> None:
+    """What is left of it would keep the mount for ever: its aftermath ends that, or else the next mount."""
+    others = mount_factory(samba, folder=share_path.name).path
+    with ProxyProcess((samba.address, samba.port)) as proxy:
+        mount = mount_factory(samba, folder=share_path.name, options=[f"port={proxy.port}"])
+        with held_by_the_kernel(mount, others, proxy):
+            if alone:
+                os.kill(aftermath_of(mount), signal.SIGKILL)
+            mount.signal(signal.SIGKILL)
+            if alone:
+                wait_until(lambda: is_ended(mount.pid), "the main thread ends")
+                assert HELD in waits_in(mount.pid)
+                assert prepare_mountpoint(str(mount.path)) == str(mount.path)
+                assert topmost_mount(str(mount.path)) is None
+            assert mount.wait_exit() == -signal.SIGKILL
+            if not alone:
+                assert error_of(lambda: os.listdir(mount.path)) == errno.ENOTCONN
+        proxy.tell(Resume())
+        mount.start()
+        assert (mount.path / "big").stat().st_size == 64 * MIB
+        mount.unmount()
+
+
+@as_root
+def test_fault_15_stopped_at_once_while_the_kernel_holds_a_thread(
+    samba: SambaServer, share_path: Path, mount_factory: MountFactory
+) -> None:
+    """Unmounting would wait for that thread, which waits for a request that is answered no more."""
+    others = mount_factory(samba, folder=share_path.name).path
+    with ProxyProcess((samba.address, samba.port)) as proxy:
+        mount = mount_factory(samba, folder=share_path.name, options=[f"port={proxy.port}"])
+        with held_by_the_kernel(mount, others, proxy):
+            aftermath = aftermath_of(mount)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                mount.signal(number)
+            assert mount.wait_exit(10) == ExitCode.INTERRUPTED
+            assert topmost_mount(str(mount.path)) is None
+            assert is_ended(aftermath)
+
+
 def test_fault_15_sigterm_while_a_program_writes(mount: Mount, share_path: Path) -> None:
     """What write(2) took is on the server, and the mount is gone, although somebody is using it."""
     with fsyncing_writer(mount.path / "log") as writer:
@@ -123,7 +208,7 @@ def test_fault_15_unmounting_by_hand_writes_everything(
 
 
 @as_root
-@pytest.mark.parametrize("how", ["through /sys", "by umount --force"])
+@pytest.mark.parametrize("how", ["through /sys", "by umount --force", "by us", "by us, without fusectl"])
 def test_fault_15_connection_aborted(mount: Mount, share_path: Path, connections: Path, how: str) -> None:
     """The kernel takes the mount from us: what we were given is written all the same."""
     content = noise(3_000_000, "abort")
@@ -132,6 +217,10 @@ def test_fault_15_connection_aborted(mount: Mount, share_path: Path, connections
     if how == "through /sys":
         number = os.minor(os.stat(mount.path).st_dev)
         (connections / f"{number}" / "abort").write_text("1")
+    elif how.startswith("by us"):
+        entry = topmost_mount(str(mount.path))
+        assert entry is not None
+        abort(entry, str(connections) if how == "by us" else "/nowhere")
     else:
         subprocess.run(["umount", "--force", mount.path], capture_output=True, timeout=30, check=False)
     assert mount.wait_exit() == 0

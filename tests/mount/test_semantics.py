@@ -315,3 +315,21 @@ def test_memory_map_is_shared_with_the_server(here: Path, there: Path, opened: C
         memory[5000:5004] = b"here"
         memory.flush()
     assert (there / "file").read_bytes() == bytes(5000) + b"here" + bytes(4996)
+
+
+@pytest.mark.parametrize("size", [4096, 10_000])
+def test_memory_map_of_a_file_open_for_appending(
+    here: Path, there: Path, opened: Callable[..., int], size: int
+) -> None:
+    """Its pages go where they belong, and what is written between to the end."""
+    appender = opened(here / "file", os.O_CREAT | os.O_RDWR | os.O_APPEND)
+    os.write(appender, bytes(size))
+    with mmap.mmap(appender, size) as memory:
+        memory[0:5] = b"begin"
+        memory.flush()
+        os.write(appender, bytes(4096))
+        memory[size - 3 :] = b"end"
+        memory.flush()
+    os.write(appender, b"appended")
+    os.fsync(appender)
+    assert (there / "file").read_bytes() == (b"begin" + bytes(size - 8) + b"end" + bytes(4096) + b"appended")

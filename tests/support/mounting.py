@@ -102,6 +102,8 @@ class Mount:
 
     def start(self) -> None:
         """Start the daemon and return when the mount answers; `MountError` when it dies or takes too long."""
+        # What a killed daemon left answers from the kernel's cache too, but not this.
+        look = os.statvfs if self._is_mounted() else os.stat
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
@@ -113,7 +115,7 @@ class Mount:
         self._exit_code = None
         _live.add(self)
         try:
-            if not self._wait_for(lambda: self._is_served() or self._has_exited(), _START_DEADLINE):
+            if not self._wait_for(lambda: self._is_served(look) or self._has_exited(), _START_DEADLINE):
                 raise self._error(f"no mount after {_START_DEADLINE} s")
             if self._has_exited():
                 raise self._error(f"the daemon ended with exit code {self._running().returncode}")
@@ -215,10 +217,10 @@ class Mount:
     def _is_mounted(self) -> bool:
         return topmost_mount(str(self.path)) is not None
 
-    def _is_served(self) -> bool:
+    def _is_served(self, look: Callable[[Path], object]) -> bool:
         """Whether a mount is there, and not only the one that a killed daemon left."""
         try:
-            return self._is_mounted() and bool(self.path.stat())
+            return self._is_mounted() and bool(look(self.path))
         except OSError as error:
             if error.errno != errno.ENOTCONN:
                 raise

@@ -104,6 +104,11 @@ class Conversation:
     ) -> None:
         self.kill()
 
+    @property
+    def pid(self) -> int:
+        """The program's process id."""
+        return self._process.pid
+
     def say(self, line: str) -> None:
         """Send a line."""
         assert self._process.stdin is not None

@@ -31,6 +31,8 @@ DAY: Final = 24 * 3600.0
 RETURN: Final = 2.0
 LONGEST_RETURN: Final = 5.0
 """Seconds after its server is there again within which a share is to be connected: usually, and at most."""
+SOON: Final = 1.3
+"""The same where no files have to be opened again, and no attempt with more patience is under way."""
 
 
 class FakeConnection:
@@ -81,9 +83,11 @@ class FakeWay(Way):
         self, seconds: float, address: str | None = None, leases: object = None
     ) -> AsyncGenerator[Connection, None]:
         self.attempts.append(trio.current_time())
-        if self.state == "silent":
+        # What was sent before the server is there again is lost.
+        state = self.state
+        if state == "silent":
             await trio.sleep(seconds)
-        if self.state in ("silent", "refusing"):
+        if state in ("silent", "refusing"):
             raise TransportError("nobody there")
         yield cast(Connection, FakeConnection())
 
@@ -252,3 +256,53 @@ def test_an_account_that_is_refused_is_tried_twice_a_minute_and_no_more(
                 await link.wait_returned()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("state", ["silent", "refusing"])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_share_is_back_soon_after_its_server(seed: int, state: str) -> None:
+    """Whatever attempt was under way when the server returned has to run out first."""
+    chance, way = random.Random(seed), FakeWay()
+
+    async def main() -> None:
+        tree = new_tree(FakeConnection())
+        async with linked(way, tree) as link:
+            way.state = state
+            tree.connection.abort(TransportError("cut"))
+            away = chance.uniform(3, 12)
+            await trio.sleep(away)
+            attempts, way.state = len(way.attempts), "there"
+            with trio.fail_after(SOON):
+                await link.wait_up()
+            assert attempts <= 4 + 2 * away
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+class SilentConnection(FakeConnection):
+    """One with a request in flight that nobody answers."""
+
+    is_waiting, retransmissions, sent_since_heard = True, 2, 100
+
+    async def wait_busy(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+def test_a_suspected_line_is_tried_by_address_and_at_times_by_name() -> None:
+    """Each look-up keeps a thread for as long as the name service is away with the server."""
+    asked: list[str | None] = []
+
+    class AskedWay(FakeWay):
+        async def answers(self, seconds: float, address: str | None = None) -> bool:
+            asked.append(address)
+            await trio.sleep(seconds)
+            return False
+
+    async def main() -> None:
+        async with linked(AskedWay(), new_tree(SilentConnection())):
+            await trio.sleep(9.9)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert len(asked) >= 16
+    assert asked.count(None) == len(asked) // 4
+    assert {address for address in asked if address} == {"192.0.2.1"}

@@ -132,6 +132,47 @@ async def test_an_open_that_a_write_overtakes_does_not_take_the_size_back(
 
 
 @virtual_time
+async def test_what_is_appended_goes_to_the_end_also_where_the_kernel_takes_another_for_it() -> None:
+    """Another client has appended since; what begins where the file ended before is no page of a map."""
+    async with mounted() as (share, fs):
+        node = share.put("a", bytes(4096))
+        number = (await lookup(fs, "a")).number
+        appender = (await fs.files.open(number, os.O_RDWR | os.O_APPEND)).number
+        share.resize(node, 8192)
+        await trio.sleep(2)
+        await fs.files.write(appender, 4096, b"x" * 4096)
+        await fs.files.write(appender, 4096, b"map" + bytes(4093))
+        await fs.files.fsync(appender)
+        assert bytes(share.find("a").data) == bytes(4096) + b"map" + bytes(4093) + b"x" * 4096
+
+
+@virtual_time
+async def test_fsync_of_a_file_that_another_client_renamed_is_an_error_only_for_what_we_wrote() -> None:
+    async with mounted() as (share, fs):
+        share.put("a")
+        number = (await lookup(fs, "a")).number
+        reader = (await fs.files.open(number, os.O_RDONLY)).number
+        await share.rename("a", "b", replace=False)
+        await trio.sleep(2)
+        await fs.files.fsync(reader)
+        assert (await lookup(fs, "b")).number == number
+        writer = (await fs.files.open(number, os.O_WRONLY)).number
+        for synced in (True, False):
+            await fs.files.write(writer, 0, b"data")
+            if synced:
+                await fs.files.fsync(writer)
+            else:
+                await fs.files.flush(writer)
+                await fs.files.release(writer)
+        await share.rename("b", "c", replace=False)
+        await trio.sleep(2)
+        with refused(errno.ESTALE):
+            await fs.files.fsync(reader)
+        assert (await lookup(fs, "c")).number == number
+        await fs.files.fsync(reader)
+
+
+@virtual_time
 async def test_attributes_for_which_a_listing_had_no_room_count_as_not_told() -> None:
     kernel = FakeKernel()
     async with mounted(kernel=kernel) as (share, fs):
