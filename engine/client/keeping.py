@@ -187,7 +187,7 @@ class Keeping:
         self._durability = durability
         self._is_refused = False
         self._stat = stat
-        self.handle.is_durable = durability.is_granted
+        self.handle.is_durable, self.handle.has_lease = durability.is_granted, lease is not None
         if tree.link is not None:
             tree.handles.add(self.handle)
 
