@@ -18,6 +18,7 @@ from tests.integration.test_engine_loss import frozen, kill_connections
 from tests.support.logcheck import ExpectedWarnings
 from tests.support.proxy import Cut, Door, NewConnections, Place, Proxy, Reset, Way
 from tests.support.samba import SambaServer
+from tests.support.tools import wait_until
 
 CONFIG = ConnectConfig(reconnect=True)
 
@@ -362,10 +363,8 @@ async def test_a_file_that_the_server_does_not_give_back_can_be_opened_by_others
         proxy.tell(NewConnections(Door.REFUSED))
         proxy.tell(Reset())
         await share.wait_lost()
-        with trio.fail_after(5):
-            # Samba notes the size when it finds the connection lost.
-            while len(server.connection_pids()) > 1:
-                await trio.sleep(0.01)
+        # Samba notes the size when it finds the connection lost.
+        await trio.to_thread.run_sync(wait_until, lambda: len(server.connection_pids()) == 1, "smbd")
         with server.share_path().joinpath("grown").open("ab") as there:
             there.write(b" and after")
         proxy.tell(NewConnections(Door.OPEN))
