@@ -27,6 +27,7 @@ from engine.errors import (
     SessionDeleted,
     SessionExpired,
     SharingViolation,
+    SmbError,
     TreeGone,
 )
 from engine.proto.inflight import Reply, Request
@@ -67,6 +68,9 @@ _PAUSE: Final = 0.3
 """Seconds between tries to open a file whose name is on its way elsewhere, or which somebody else has open:
 our own open of before may be the one that is in the way, until the server has noticed."""
 
+_KEPT: Final = 60.0
+"""Seconds for which a server keeps an open that nobody asks for."""
+
 _STAYS: Final = ~int(CreateOptions.DELETE_ON_CLOSE)
 
 
@@ -98,7 +102,8 @@ class Durability:
     """What a CREATE asks for so that the server keeps the open, and what it got.
 
     Samba (4.17 at least) gives an open back only if it is the file's only one, so nothing is asked for while
-    another open has it, or asks for it, under the same lease: then neither would come back.
+    another open has it, or asks for it, under the same lease: then neither would come back. It is the same as
+    long as the server keeps one that nobody can ask for, as the answer to its CREATE got lost.
     """
 
     __slots__ = ("_flags", "_lease", "contexts", "guid", "is_granted")
@@ -111,7 +116,7 @@ class Durability:
         self.contexts: Sequence[CreateContext] = ()
         if tree.link is None or lease is None or tree.connection.leases.kind is LeaseKind.NONE:
             return
-        if lease.durability is not None:
+        if lease.durability is not None or trio.current_time() < lease.durable_from:
             return
         self._lease, lease.durability = lease, self
         negotiated = tree.connection.negotiated
@@ -130,7 +135,9 @@ class Durability:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if isinstance(error, SmbError) and error.was_sent:
+            self.leave_behind()
+        elif kind is not None:
             self.end()
 
     def take(self, response: CreateResponse) -> None:
@@ -143,6 +150,13 @@ class Durability:
                 self.is_granted = bool(self.contexts)
         if not self.is_granted:
             self.end()
+
+    def leave_behind(self) -> None:
+        """The server may keep an open that is of no use any more: no other one would come back meanwhile, and
+        one refusal after the other could cost connections for ever."""
+        if self._lease is not None:
+            self._lease.durable_from = trio.current_time() + _KEPT
+        self.end()
 
     def end(self) -> None:
         """It is not had, or not needed, any more: the file's next open may ask for it."""
@@ -185,7 +199,6 @@ class Keeping:
         self._share_access = share_access
         self._lease = lease
         self._durability = durability
-        self._is_refused = False
         self._stat = stat
         self.handle.is_durable, self.handle.has_lease = durability.is_granted, lease is not None
         if tree.link is not None:
@@ -247,9 +260,8 @@ class Keeping:
             if not isinstance(refusal, InvalidParameter):
                 break
         if refusal is not None:
-            # Not asked for any more: else one file after the other might cost connections for ever.
-            self._is_refused, self.handle.is_durable = True, False
-            self._durability.end()
+            self.handle.is_durable = False
+            self._durability.leave_behind()
             raise NotGivenBack(str(refusal)) from refusal
 
     async def _take_back_as(self, path: str) -> NtStatusError | None:
@@ -273,7 +285,7 @@ class Keeping:
     async def _open_again(self, path: str) -> None:
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
-        durability = Durability(tree, None if self._is_refused else self._lease)
+        durability = Durability(tree, self._lease)
         with durability, connection.leases.claim(self._lease) as claim:
             create = self._create(path, claim.oplock_level, (*claim.contexts, *durability.contexts))
             requests: list[Request] = [create, query_all(FILE_ID_RELATED)]

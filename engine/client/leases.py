@@ -24,6 +24,8 @@ class Lease(LeaseRecord):
         super().__init__(table)
         self.durability: object | None = None
         """That of the one open file which the server is asked to keep over a lost connection."""
+        self.durable_from = float("-inf")
+        """When one may be asked for, in trio's clock."""
         self._on_break = on_break
         self._send = send
 

@@ -338,6 +338,20 @@ async def test_a_close_that_was_on_its_way_is_made_up_for(
 
 
 @in_trio
+async def test_an_open_whose_answer_got_lost_costs_no_more_than_its_repetition(server: SambaServer) -> None:
+    """The server keeps what it has opened, and would give no other open of the file back."""
+    async with line(server, CONFIG) as (share, proxy):
+        await share.write_file("file", b"content")
+        proxy.tell(Cut(Way.TO_CLIENT, place=Place.BEFORE))
+        file = await share.open("file", access=READ_WRITE, lease=share.lease(on_break))
+        connections = proxy.counts().connections
+        proxy.tell(Reset())
+        await share.wait_lost()
+        assert bytes(await file.read_at(0, 10)) == b"content"
+        assert proxy.counts().connections == connections + 1
+
+
+@in_trio
 async def test_a_close_that_is_refused_leaves_nothing_to_be_opened_again(server: SambaServer) -> None:
     async with connected(server, config=CONFIG) as share:
         await share.write_file("file", b"")
