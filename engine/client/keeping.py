@@ -227,8 +227,9 @@ class Keeping:
             raise HandleLost(f"{self.handle.path} was closed")
         if self.has_locks:
             raise HandleLost(f"{self.handle.path}: its locks ended with the connection")
+        leased: str | None = None
         for left in reversed(range(_TRIES)):
-            path = self.locate()
+            path = leased or self.locate()
             if path is None:
                 raise HandleLost(
                     f"{self.handle.path} was removed, and its last open ended with the connection"
@@ -244,8 +245,10 @@ class Keeping:
             except InvalidParameter as error:
                 if self._lease is None or not left:
                     raise HandleLost(f"{path} cannot be opened again: {error}") from error
-                # The lease is in use under another name of the file.
-                self._lease = None
+                # The lease is in use under another name of the file. Without it this open would break it.
+                leased = self._lease.path if leased is None else None
+                if leased in (None, path):
+                    self._lease, leased, self.handle.has_lease = None, None, False
             except NtStatusError as error:
                 raise HandleLost(f"{path} cannot be opened again: {error}") from error
             else:
@@ -278,8 +281,7 @@ class Keeping:
                 return refusal
             response = CreateResponse.decode_untrusted(reply.message)
             claim.settle(response)
-        handle.path = path
-        handle.move(response.file_id, epoch)
+        self._moved(path, response.file_id, epoch)
         return None
 
     async def _open_again(self, path: str) -> None:
@@ -303,8 +305,13 @@ class Keeping:
             claim.settle(response)
         durability.take(response)
         self._durability, handle.is_durable = durability, durability.is_granted
-        handle.path = path
-        handle.move(response.file_id, epoch)
+        self._moved(path, response.file_id, epoch)
+
+    def _moved(self, path: str, file_id: FileId, epoch: int) -> None:
+        if self._lease is not None:
+            self._lease.path = path
+        self.handle.path = path
+        self.handle.move(file_id, epoch)
 
     def _create(self, path: str, level: int, contexts: Sequence[CreateContext]) -> CreateRequest:
         return CreateRequest(
