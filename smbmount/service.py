@@ -40,6 +40,8 @@ statistics_logger = logging.getLogger("smbmount.statistics")
 # Who sends the signal wants the answer, whatever else is logged.
 statistics_logger.setLevel(logging.INFO)
 
+_PYFUSE_TASK: Final = "pyfuse-"
+
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -48,6 +50,9 @@ class ServedFileSystem(Protocol):
 
     def prefetch_statistics(self) -> dict[str, int]:
         """Counters of what was fetched ahead."""
+
+    def held(self) -> dict[str, int]:
+        """What programs that use the mount have the file system hold."""
 
     async def shutdown(self) -> None:
         """Bring everything written to the server, and close what is open there."""
@@ -280,8 +285,22 @@ async def _report_statistics(
     with trio.open_signal_receiver(signal.SIGUSR1) as signals:
         task_status.started()
         async for _ in signals:
-            counters = share.statistics().as_dict() | {"prefetch": filesystem.prefetch_statistics()}
+            counters = share.statistics().as_dict() | {
+                "prefetch": filesystem.prefetch_statistics(),
+                "held": filesystem.held() | {"files_on_server": share.open_files, "tasks": _count_tasks()},
+            }
             statistics_logger.info("statistics: %s", json.dumps(counters))
+
+
+def _count_tasks() -> int:
+    """The tasks of this program; pyfuse3 starts and ends its own as it needs them."""
+    count, tasks = 0, [trio.lowlevel.current_root_task()]
+    while tasks:
+        task = tasks.pop()
+        if task is not None:
+            count += not task.name.startswith(_PYFUSE_TASK)
+            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return count
 
 
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

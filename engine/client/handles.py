@@ -46,13 +46,24 @@ class Handle:
     Without `restore`, or once it is closed, it ends with its connection.
     """
 
-    __slots__ = ("_error", "_settled", "epoch", "file_id", "is_durable", "is_forsaken", "path", "restore")
+    __slots__ = (
+        "_error",
+        "_settled",
+        "epoch",
+        "file_id",
+        "has_lease",
+        "is_durable",
+        "is_forsaken",
+        "path",
+        "restore",
+    )
 
     def __init__(self, file_id: FileId, epoch: int, path: str, restore: Restore | None = None) -> None:
         self.file_id = file_id
         self.epoch = epoch
         self.path = path
         self.restore = restore
+        self.has_lease = False
         self.is_durable = False
         """Whether the server keeps it for a while when the connection is lost."""
         self.is_forsaken = False

@@ -28,6 +28,7 @@ from engine.errors import (
     SessionDeleted,
     SessionExpired,
     SharingViolation,
+    SmbError,
     TreeGone,
 )
 from engine.proto.inflight import Reply, Request
@@ -66,13 +67,19 @@ ALL_INFORMATION_ROOM: Final = 4096
 _PERSISTENT: Final = 0x2
 """SMB2_DHANDLE_FLAG_PERSISTENT."""
 
-_TRIES: Final = 6
+_TRIES: Final = 8
+"""Two may go to finding the name that has the lease; the others' pauses are longer than the link's
+`_SETTLING`, behind which our own renaming finds out that the file was moved."""
+
 _PAUSE: Final = 0.3
 """Seconds between tries to open a file whose name is on its way elsewhere, or which somebody else has open:
 our own open of before may be the one that is in the way, until the server has noticed."""
 
 _RESILIENT_MS: Final = 60_000
 """Milliseconds for which a server is asked to keep an open, if it grants resilience alone."""
+
+_KEPT: Final = 60.0
+"""Seconds for which a server keeps an open that nobody asks for."""
 
 _STAYS: Final = ~int(CreateOptions.DELETE_ON_CLOSE)
 
@@ -105,7 +112,8 @@ class Durability:
     """What a CREATE asks for so that the server keeps the open, and what it got.
 
     Samba (4.17 at least) gives an open back only if it is the file's only one, so nothing is asked for while
-    another open has it, or asks for it, under the same lease: then neither would come back.
+    another open has it, or asks for it, under the same lease: then neither would come back. It is the same as
+    long as the server keeps one that nobody can ask for, as the answer to its CREATE got lost.
     """
 
     __slots__ = ("_flags", "_is_resilient", "_lease", "contexts", "guid", "is_granted")
@@ -119,7 +127,7 @@ class Durability:
         self.contexts: Sequence[CreateContext] = ()
         if tree.link is None or lease is None or tree.connection.leases.kind is LeaseKind.NONE:
             return
-        if lease.durability is not None:
+        if lease.durability is not None or trio.current_time() < lease.durable_from:
             return
         self._lease, lease.durability = lease, self
         negotiated = tree.connection.negotiated
@@ -138,7 +146,9 @@ class Durability:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if isinstance(error, SmbError) and error.was_sent:
+            self.leave_behind()
+        elif kind is not None:
             self.end()
 
     def take(self, response: CreateResponse) -> None:
@@ -151,6 +161,13 @@ class Durability:
                 self.is_granted = bool(self.contexts)
         if not self.is_granted:
             self.end()
+
+    def leave_behind(self) -> None:
+        """The server may keep an open that is of no use any more: no other one would come back meanwhile, and
+        one refusal after the other could cost connections for ever."""
+        if self._lease is not None:
+            self._lease.durable_from = trio.current_time() + _KEPT
+        self.end()
 
     def end(self) -> None:
         """It is not had, or not needed, any more: the file's next open may ask for it."""
@@ -199,9 +216,8 @@ class Keeping:
         self._lease = lease
         self._is_leased = is_leased
         self._durability = durability
-        self._is_refused = False
         self._stat = stat
-        self.handle.is_durable = durability.is_granted
+        self.handle.is_durable, self.handle.has_lease = durability.is_granted, lease is not None
         if tree.link is not None:
             tree.handles.add(self.handle)
             self._ask_resilience()
@@ -229,8 +245,9 @@ class Keeping:
             raise HandleLost(f"{self.handle.path} was closed")
         if self.has_locks:
             raise HandleLost(f"{self.handle.path}: its locks ended with the connection")
+        leased: str | None = None
         for left in reversed(range(_TRIES)):
-            path = self.locate()
+            path = leased or self.locate()
             if path is None:
                 raise HandleLost(
                     f"{self.handle.path} was removed, and its last open ended with the connection"
@@ -246,8 +263,10 @@ class Keeping:
             except InvalidParameter as error:
                 if self._lease is None or not left:
                     raise HandleLost(f"{path} cannot be opened again: {error}") from error
-                # The lease is in use under another name of the file.
-                self._lease = None
+                # The lease is in use under another name of the file. Without it this open would break it.
+                leased = self._lease.path if leased is None else None
+                if leased in (None, path):
+                    self._lease, leased, self.handle.has_lease = None, None, False
             except NtStatusError as error:
                 raise HandleLost(f"{path} cannot be opened again: {error}") from error
             else:
@@ -262,9 +281,8 @@ class Keeping:
             if not isinstance(refusal, InvalidParameter):
                 break
         if refusal is not None:
-            # Not asked for any more: else one file after the other might cost connections for ever.
-            self._is_refused, self.handle.is_durable = True, False
-            self._durability.end()
+            self.handle.is_durable = False
+            self._durability.leave_behind()
             raise NotGivenBack(str(refusal)) from refusal
 
     async def _take_back_as(self, path: str) -> NtStatusError | None:
@@ -282,14 +300,13 @@ class Keeping:
                 return refusal
             response = CreateResponse.decode_untrusted(reply.message)
             claim.settle(response)
-        handle.path = path
-        handle.move(response.file_id, epoch)
+        self._moved(path, response.file_id, epoch)
         return None
 
     async def _open_again(self, path: str) -> None:
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
-        durability = Durability(tree, None if self._is_refused else self._lease)
+        durability = Durability(tree, self._lease)
         with durability, connection.leases.claim(self._lease) as claim:
             create = self._create(path, claim.oplock_level, (*claim.contexts, *durability.contexts))
             requests: list[Request] = [create, query_all(FILE_ID_RELATED)]
@@ -307,16 +324,23 @@ class Keeping:
             self._is_leased = claim.settle(response)
         durability.take(response)
         self._durability, handle.is_durable = durability, durability.is_granted
-        handle.path = path
-        handle.move(response.file_id, epoch)
+        self._moved(path, response.file_id, epoch)
         self._ask_resilience()
+
+    def _moved(self, path: str, file_id: FileId, epoch: int) -> None:
+        if self._lease is not None:
+            self._lease.path = path
+        self.handle.path = path
+        self.handle.move(file_id, epoch)
 
     def _ask_resilience(self) -> None:
         """Have the server keep what it did not make durable, without waiting for what it says to that."""
         tree, durability, negotiated = self._tree, self._durability, self._tree.connection.negotiated
-        if durability.is_granted or self._is_refused or self._lease is None or not tree.may_be_resilient:
+        if durability.is_granted or self._lease is None or not tree.may_be_resilient:
             return
         if negotiated is None or negotiated.dialect < Dialect.SMB_2_1:
+            return
+        if trio.current_time() < self._lease.durable_from:
             return
 
         def take(replies: Sequence[Reply] | None) -> None:

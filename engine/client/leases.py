@@ -24,6 +24,10 @@ class Lease(LeaseRecord):
         super().__init__(table)
         self.durability: object | None = None
         """That of the one open file which the server is asked to keep over a lost connection."""
+        self.durable_from = float("-inf")
+        """When one may be asked for, in trio's clock."""
+        self.path: str | None = None
+        """The name by which a file was opened again with it last: on Samba it belongs to that one."""
         self._on_break = on_break
         self._send = send
 

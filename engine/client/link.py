@@ -281,10 +281,13 @@ class Link:
         tree, connection = self._tree, self._tree.connection
         lost = [handle for handle in tree.handles if handle.epoch != tree.epoch]
         not_given_back: list[Handle] = []
-        # Samba gives a file back only while it is not open otherwise.
-        await self._restore_each([handle for handle in lost if handle.is_durable], not_given_back)
-        if not not_given_back:
-            await self._restore_each(lost, not_given_back)
+        # Samba gives a file back only while it is not open otherwise. An open without a lease would break one
+        # that was granted just before, and wait for unwritten data that waits for this very open.
+        durable = [handle for handle in lost if handle.is_durable]
+        leaseless = [handle for handle in lost if not handle.has_lease]
+        for handles in (durable, leaseless, lost):
+            if not not_given_back:
+                await self._restore_each(handles, not_given_back)
         if not_given_back:
             # Samba notes the process of this connection as the one that has the file open before it refuses,
             # and opens by others wait for that process in vain until it is gone.

@@ -162,6 +162,12 @@ class Share(TreeControls):
             await trio.sleep_forever()
 
     @property
+    def open_files(self) -> int:
+        """How many files a new connection had to bring back: those that are open, or closed and kept by
+        the server until it knows."""
+        return len(self._tree.handles)
+
+    @property
     def supports_leases(self) -> bool:
         """Whether `lease` is of any use here: leases from 2.1 on if the server has them, oplocks on 2.0.2."""
         return self._tree.connection.leases.kind is not LeaseKind.NONE

@@ -91,6 +91,16 @@ class FileSystem:
             "dirty_bytes": core.write_budget.used,
         }
 
+    def held(self) -> dict[str, int]:
+        """What is there only while programs use the mount: nothing of it may be left when all is closed."""
+        core = self.core
+        return {
+            "open_files": len(core.files.all()),
+            "kept_files": len(core.idle) + len(core.late),
+            "dirty_bytes": core.write_budget.used,
+            "fetched_bytes": core.read_budget.used,
+        }
+
     def prefetch_statistics(self) -> dict[str, int]:
         """Listings fetched ahead: how many were used (of these, waited for), were not, are on their way, and
         the entries of those that were not used yet; small files: how many were used and were not."""

@@ -263,7 +263,9 @@ class LateCloses:
     def _closed(self, late: LateClose, asked: int, asked_at: float, stat: FileStat | None) -> None:
         inode = late.inode
         if stat is None:
+            # It may have been closed, and dated, before the connection was lost.
             inode.expire()
+            inode.stale = True
         else:
             inode.update(stat, asked, asked_at + self._time_to_live)
         inode.closing = tuple(event for event in inode.closing if event is not late.closed)

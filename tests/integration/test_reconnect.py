@@ -382,6 +382,41 @@ async def test_a_close_that_was_on_its_way_is_made_up_for(
 
 
 @in_trio
+async def test_an_open_whose_answer_got_lost_costs_no_more_than_its_repetition(server: SambaServer) -> None:
+    """The server keeps what it has opened, and would give no other open of the file back."""
+    async with line(server, CONFIG) as (share, proxy):
+        await share.write_file("file", b"content")
+        proxy.tell(Cut(Way.TO_CLIENT, place=Place.BEFORE))
+        file = await share.open("file", access=READ_WRITE, lease=share.lease(on_break))
+        connections = proxy.counts().connections
+        proxy.tell(Reset())
+        await share.wait_lost()
+        assert bytes(await file.read_at(0, 10)) == b"content"
+        assert proxy.counts().connections == connections + 1
+
+
+@in_trio
+async def test_opens_of_one_file_come_back_under_one_name(server: SambaServer) -> None:
+    """Else the one would break the lease of the other, and unwritten data for it would hold that up."""
+    broken: list[int] = []
+    async with line(server, CONFIG) as (share, proxy):
+        await share.write_file("a", b"content")
+        lease = share.lease(lambda told: broken.append(told.state) if not share.is_lost else None)
+        files = [await share.open("a", access=READ_WRITE, lease=lease) for _ in range(2)]
+        await share.link("a", "b")
+        for file in files:
+            file.keep(lambda: "b", lambda found, lost_ns: True)
+        for _ in range(2):
+            proxy.tell(Reset())
+            await share.wait_lost()
+            with trio.fail_after(5):
+                for file in files:
+                    assert bytes(await file.read_at(0, 10)) == b"content"
+        assert [file.path for file in files] == ["a", "a"]
+        assert not broken
+
+
+@in_trio
 async def test_a_close_that_is_refused_leaves_nothing_to_be_opened_again(server: SambaServer) -> None:
     async with connected(server, config=CONFIG) as share:
         await share.write_file("file", b"")

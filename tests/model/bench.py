@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import pwd
+import resource
 import shutil
 import signal
 import subprocess
@@ -34,6 +36,10 @@ _LOG_LINES: Final = 40
 _ROOT: Final = "root"
 _SETTLED_DEADLINE: Final = 20.0
 """Seconds: a closed file is kept open for ten."""
+_CREDITS: Final = 8192
+"""What Samba grants, and a mount asks for."""
+_MEMORY_LIMIT: Final = 150 << 20
+"""Bytes that a daemon may use."""
 
 VARIANTS: Final[tuple[tuple[str, ...], ...]] = (
     (),
@@ -86,8 +92,8 @@ class Bench:
     def play(self, operations: Sequence[Operation], options: Sequence[str], seed: int = 0) -> str | None:
         """Play them in new mounts with these options; what went wrong, or None. `seed` decides on the cuts.
 
-        Looked at: every outcome, both trees, the server's own folder, what is left open, the daemon's log
-        and its end.
+        Looked at: every outcome, both trees, the server's own folder, the daemon's log and its end; where the
+        line is cut, also what is left of open files, requests, data and tasks.
         """
         self._count += 1
         name = f"play{self._count}"
@@ -141,29 +147,35 @@ class Bench:
                 "cuts": self._cuts,
                 "operations": [operation.as_json() for operation in operations],
             }
+            tasks = [mount.statistics()["held"]["tasks"] for mount in mounts] if line is not None else []
             if line is not None:
                 line.begin()
             difference = _run_player(task)
             if line is not None:
                 line.heal()
                 self.cuts_made += line.cuts
-                difference = difference or self._left_open(mounts)
+                difference = difference or self._leaks(mounts, tasks)
             if difference is not None:
                 # Raised, so that the mounts end without being judged too.
                 raise MountError(difference)
 
-    def _left_open(self, mounts: Sequence[Mount]) -> str | None:
-        """What is still there on the server or under way although every program has closed everything."""
+    def _leaks(self, mounts: Sequence[Mount], tasks: Sequence[int]) -> str | None:
+        """What is still there, here or on the server, although every program has closed everything: requests,
+        open files, bytes, and more tasks than there were before; and credits that are gone."""
         deadline = time.monotonic() + _SETTLED_DEADLINE
-        while True:
-            # An ECHO may be on its way.
-            busy = [counters for mount in mounts if (counters := mount.statistics())["in_flight"] > 1]
+        for number in itertools.count():
+            for mount in mounts:
+                # Each request brings credits, up to all that there are.
+                (mount.path / f"absent {number}").exists()
+            left = [_left(mount.statistics(), before) for mount, before in zip(mounts, tasks, strict=True)]
             opened = [line for line in self.server.smbstatus("--locks").splitlines() if "play" in line]
-            if not busy and not opened:
-                return None
+            if not any(left) and not opened:
+                break
             if time.monotonic() > deadline:
-                return f"left open: {opened}, {busy}"
+                return f"left: {opened}, {left}"
             time.sleep(0.1)
+        used = max(_memory(mount.pid) for mount in mounts)
+        return f"a daemon uses {used >> 20} MiB" if used > _MEMORY_LIMIT else None
 
     def _mount(self, options: Sequence[str], port: int) -> Mount:
         mountpoint = Path(tempfile.mkdtemp(prefix="mnt-", dir=self._scratch))
@@ -179,6 +191,22 @@ class Bench:
         with contextlib.chdir(os.getcwd()):
             there, here = _tree(local / _ROOT), _as_shown(_tree(on_server / _ROOT))
         return trees_differ(here, there, "on the server, after the end")
+
+
+def _left(counters: dict[str, Any], tasks: int) -> dict[str, int]:
+    """What a mount that nobody uses should not hold; it had so many tasks before."""
+    held = counters["held"] | {"requests": counters["in_flight"]}
+    # An ECHO may be on its way.
+    allowed = {"tasks": tasks, "requests": 1}
+    left = {name: count for name, count in held.items() if count > allowed.get(name, 0)}
+    missing = _CREDITS - counters["credits"] - counters["in_flight"]
+    return left | ({"missing credits": missing} if missing > 0 else {})
+
+
+def _memory(pid: int) -> int:
+    """The bytes of memory that a process uses."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def _run_player(task: dict[str, Any]) -> str | None:

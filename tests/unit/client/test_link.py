@@ -203,30 +203,32 @@ def test_files_that_are_not_given_back_cost_one_more_connection() -> None:
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def test_what_the_server_keeps_is_taken_back_before_anything_is_opened_by_its_path() -> None:
+def test_what_the_server_keeps_comes_back_first_and_what_has_a_lease_last() -> None:
     way = FakeWay()
 
     async def main() -> None:
         tree = new_tree(FakeConnection())
-        restored: list[bool] = []
+        restored: list[str] = []
 
-        def add(*, durable: bool) -> None:
+        def add(kind: str, delay: float) -> None:
             async def restore() -> None:
-                await trio.sleep(0.1 if durable else 0)
-                restored.append(durable)
+                await trio.sleep(delay)
+                restored.append(kind)
                 handle.move(FileId(1, 1), tree.epoch)
 
             handle = Handle(FileId(0, 0), tree.epoch, "file", restore)
-            handle.is_durable = durable
+            handle.is_durable, handle.has_lease = kind == "durable", kind != "leaseless"
             tree.handles.add(handle)
 
-        for number in range(10):
-            add(durable=number % 2 == 0)
+        for _ in range(5):
+            add("leased", 0)
+            add("leaseless", 0.1)
+            add("durable", 0.2)
         async with linked(way, tree) as link:
             tree.connection.abort(TransportError("cut"))
             await trio.testing.wait_all_tasks_blocked()
             await link.wait_up()
-        assert restored == [True] * 5 + [False] * 5
+        assert restored == ["durable"] * 5 + ["leaseless"] * 5 + ["leased"] * 5
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

@@ -158,6 +158,9 @@ class World:
     def close(self) -> None:
         self.events.append("unmounted")
 
+    def held(self) -> dict[str, int]:
+        return {}
+
     def prefetch_statistics(self) -> dict[str, int]:
         return {}
 

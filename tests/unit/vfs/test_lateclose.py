@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from engine import LeaseState, ntstatus
+from engine import LeaseState, TransportError, ntstatus
 from smbmount.vfs.attributes import AttributeChanges
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
@@ -141,6 +141,26 @@ async def test_it_is_closed_before_a_folder_above_is_renamed() -> None:
         await fs.renames.rename(ROOT, b"folder", ROOT, b"other", 0)
         assert share.count("rename") == 1
         assert not share.find("other\\a").opens
+
+
+@virtual_time
+async def test_a_file_whose_close_got_no_answer_may_have_been_dated_by_that() -> None:
+    """Another program reads it: its open file is the same after the connection was lost."""
+    async with mounted(leased()) as (share, fs):
+        number = await written(fs, "a")
+        node, inode = share.find("a"), fs.core.inodes[number]
+        await open_file(fs, "a", os.O_RDONLY)
+        writer = await open_file(fs, "a", os.O_WRONLY)
+        await fs.files.write(writer, 0, b"more")
+        await fs.files.flush(writer)
+        await fs.core.refresh(inode)
+        lost_ns = inode.stat.write_ns + 1
+        share.fail_next("close_and_tell", TransportError("the connection was lost"))
+        await fs.files.release(writer)
+        await trio.sleep(1)
+        found = node.stat(links=True)
+        found.write_ns = lost_ns + 1
+        assert inode.may_be_like(found, lost_ns)
 
 
 @virtual_time

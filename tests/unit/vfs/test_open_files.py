@@ -188,6 +188,24 @@ async def test_far_offsets_are_exact() -> None:
 
 
 @virtual_time
+async def test_what_is_held_goes_when_programs_have_closed_everything() -> None:
+    async with mounted() as (share, fs):
+        share.put("read", b"-" * 1_000_000)
+        reader, writer = await open_file(fs, "read", os.O_RDONLY), (await create(fs, "written"))[0]
+        await fs.files.read(reader, 0, 100_000)
+        await fs.files.write(writer, 0, b"data")
+        held = fs.held()
+        assert held["open_files"] == 2
+        assert held["dirty_bytes"] == 4
+        assert held["fetched_bytes"] > 0
+        for handle in (reader, writer):
+            await fs.files.flush(handle)
+            await fs.files.release(handle)
+        await trio.sleep(20)
+        assert not any(fs.held().values())
+
+
+@virtual_time
 async def test_two_appenders_of_one_mount_never_overwrite_each_other() -> None:
     async with mounted() as (share, fs):
         share.put("a", b"head ")
