@@ -68,8 +68,8 @@ _PERSISTENT: Final = 0x2
 """SMB2_DHANDLE_FLAG_PERSISTENT."""
 
 _TRIES: Final = 8
-"""Two may go to finding the name that has the lease; the others' pauses are longer than the link's
-`_SETTLING`, behind which our own renaming finds out that the file was moved."""
+"""Two may find the name that has the lease; the pauses of the others last longer than the link settles,
+behind which our own renaming finds out that the file was moved."""
 
 _PAUSE: Final = 0.3
 """Seconds between tries to open a file whose name is on its way elsewhere, or which somebody else has open:
