@@ -119,7 +119,6 @@ def filesystem_config(plan: Plan) -> FileSystemConfig:
         cache=options.cache,
         close_timeout=options.closetimeo,
         prefetch=options.prefetch,
-        prefix=plan.prefix,
         max_read=options.rsize,
         max_write=options.wsize,
     )

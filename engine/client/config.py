@@ -81,7 +81,8 @@ class Unc(NamedTuple):
     prefix: str
 
     def __str__(self) -> str:
-        return f"//{self.server}/{self.share}"
+        folder = self.prefix.replace("\\", "/")
+        return f"//{self.server}/{self.share}" + (f"/{folder}" if folder else "")
 
     @property
     def tree_path(self) -> str:

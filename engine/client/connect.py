@@ -66,12 +66,9 @@ def _only_leaf(error: BaseException) -> BaseException | None:
 
 @asynccontextmanager
 async def _connected(connection: Connection, tree: Tree, way: Way) -> AsyncGenerator[Share, None]:
-    negotiated, config = connection.negotiated, way.config
-    assert negotiated is not None
-    max_read = min(negotiated.max_read, config.max_read or negotiated.max_read)
-    max_write = min(negotiated.max_write, config.max_write or negotiated.max_write)
+    config = way.config
     link = Link(way, tree) if config.reconnect else None
-    share = Share(tree, way.unc, max_read=max_read, max_write=max_write, link=link)
+    share = Share(tree, way.unc, config, link)
     async with trio.open_nursery() as nursery:
         if link is not None:
             nursery.start_soon(link.run)

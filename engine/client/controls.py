@@ -9,6 +9,7 @@ from engine import ntstatus
 from engine.client.compound import send_related, send_unrelated
 from engine.client.pipe import Pipe, open_pipe
 from engine.client.requests import RELATED, CompoundRequest, Ioctl
+from engine.client.rooting import below
 from engine.client.tree import Tree
 from engine.errors import NtStatusError, error_from_status
 from engine.wire.constants import Access, CreateOptions
@@ -132,8 +133,7 @@ class TreeControls:
 
     def _dfs_name(self, path: str) -> str:
         # Referrals name servers with one backslash where tree connects have two ([MS-DFSC] 2.2.2).
-        share = self._tree.path.removeprefix("\\")
-        return f"{share}\\{path}" if path else share
+        return below(self._tree.path.removeprefix("\\"), below(self._tree.prefix, path))
 
     async def network_interfaces(self) -> list[NetworkInterfaceInfo]:
         """The addresses that the server can be reached at (one round trip; SMB 3.0 or newer).

@@ -118,7 +118,7 @@ class Way:
         preauth = PreauthIntegrity()
         negotiated = await _negotiate(connection, offer, preauth)
         session = await log_on(connection, self.credentials, config, preauth, previous_session_id)
-        tree = await connect_tree(session, self.unc.tree_path)
+        tree = await connect_tree(session, self.unc.tree_path, self.unc.prefix)
         if negotiated.dialect is not Dialect.SMB_3_1_1:
             await _validate(tree, offer, negotiated)
         return tree

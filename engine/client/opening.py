@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -79,7 +79,9 @@ class Span:
 class Opener:
     """Opens the files of one share."""
 
-    def __init__(self, tree: Tree, telling: Telling, max_read: int, max_write: int) -> None:
+    def __init__(
+        self, tree: Tree, telling: Telling, max_read: Callable[[], int], max_write: Callable[[], int]
+    ) -> None:
         self._tree = tree
         self._telling = telling
         self._max_read = max_read
@@ -178,8 +180,8 @@ class Opener:
             stat,
             self._telling,
             existed=response.create_action != CreateAction.CREATED,
-            max_read=self._max_read,
-            max_write=self._max_write,
+            max_read=self._max_read(),
+            max_write=self._max_write(),
             lease=wanted.lease if is_leased else None,
             initial_data=initial_data,
         )

@@ -17,7 +17,7 @@ import trio
 
 from engine import ntstatus
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
-from engine.client.config import Unc
+from engine.client.config import ConnectConfig, Unc
 from engine.client.controls import TreeControls
 from engine.client.copy import Progress, copy_new
 from engine.client.description import ConnectionDescription, describe
@@ -51,6 +51,7 @@ from engine.errors import (
 )
 from engine.proto.inflight import Reply
 from engine.proto.lease_grants import LeaseKind
+from engine.proto.negotiation import Negotiated
 from engine.proto.statistics import Statistics
 from engine.wire.constants import (
     SHARE_ALL,
@@ -104,20 +105,33 @@ class Share(TreeControls):
     connection is lost, `RemoteProtocolError` if it cannot be trusted. Cancelling any of them is safe.
     """
 
-    def __init__(self, tree: Tree, unc: Unc, max_read: int, max_write: int, link: Link | None = None) -> None:
+    def __init__(self, tree: Tree, unc: Unc, config: ConnectConfig, link: Link | None = None) -> None:
         self.unc = unc
-        self.max_read = max_read
-        """Bytes that one READ may ask for."""
-        self.max_write = max_write
-        """Bytes that one WRITE may carry."""
         self.supports_file_ids = True
         super().__init__(tree)
+        self._limits = config
         self._link = link
         self._telling = Telling()
-        self._opener = Opener(tree, self._telling, max_read, max_write)
-        negotiated = tree.connection.negotiated
+        tree.on_moved = self._telling.begin_anew
+        self._opener = Opener(tree, self._telling, lambda: self.max_read, lambda: self.max_write)
+
+    @property
+    def _negotiated(self) -> Negotiated:
+        negotiated = self._tree.connection.negotiated
         assert negotiated is not None
-        self._negotiated = negotiated
+        return negotiated
+
+    @property
+    def max_read(self) -> int:
+        """Bytes that one READ may ask for."""
+        limit = self._negotiated.max_read
+        return min(limit, self._limits.max_read or limit)
+
+    @property
+    def max_write(self) -> int:
+        """Bytes that one WRITE may carry."""
+        limit = self._negotiated.max_write
+        return min(limit, self._limits.max_write or limit)
 
     @property
     def description(self) -> ConnectionDescription:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol, TypeVar
 
 from engine import ntstatus
 from engine.client.connection import Batch, Connection
 from engine.client.handles import ON_A_FILE, Handle
 from engine.client.repeating import may_repeat
+from engine.client.rooting import rooted
 from engine.client.session import Session
 from engine.errors import (
     FileClosed,
@@ -28,7 +29,7 @@ from engine.errors import (
 )
 from engine.proto.credits import CreditShortage
 from engine.proto.inflight import Reply, Request
-from engine.wire.constants import Command, ShareFlags, ShareType
+from engine.wire.constants import Command, ShareCapabilities, ShareFlags, ShareType
 from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
 from engine.wire.primitives import FILE_ID_RELATED, FileId
 from engine.wire.tree import TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
@@ -78,8 +79,9 @@ class Tree:
     With a `link` it is the same tree over several connections, one after the other; `epoch` counts them.
     """
 
-    def __init__(self, session: Session, path: str, tree_id: int, response: TreeConnectResponse) -> None:
-        self.path = path
+    def __init__(
+        self, session: Session, path: str, tree_id: int, response: TreeConnectResponse, prefix: str = ""
+    ) -> None:
         self.epoch = 0
         self.lost_ns = 0
         """When the last connection was last heard of, by the server's clock, in nanoseconds since 1970."""
@@ -90,9 +92,17 @@ class Tree:
         """What is open and can be opened again."""
         self.may_be_resilient = True
         """Whether the server has not refused a resilient handle yet."""
-        self._use(session, tree_id, response)
+        self.on_moved: Callable[[], None] = lambda: None
+        """Called when another server is found in place of the one before."""
+        self._use(session, path, prefix, tree_id, response)
 
-    def _use(self, session: Session, tree_id: int, response: TreeConnectResponse) -> None:
+    def _use(
+        self, session: Session, path: str, prefix: str, tree_id: int, response: TreeConnectResponse
+    ) -> None:
+        self.path = path
+        """The share, as TREE_CONNECT names it."""
+        self.prefix = prefix
+        """The folder of the share that paths start at."""
         self.session = session
         self.connection: Connection = session.connection
         self.tree_id = tree_id
@@ -102,14 +112,33 @@ class Tree:
         )
         """How requests to this share are sent."""
 
-    def adopt(self, other: Tree) -> None:
-        """Go on as `other`, which is the same share on a new connection."""
+    def adopt(self, other: Tree, *, elsewhere: bool = False) -> None:
+        """Go on as `other`, which is the same share on a new connection.
+
+        `elsewhere` says that it is another server's copy of it. What was open is lost then: no number or time
+        of the one server tells which file it is on the other.
+        """
         self.lost_ns = self.connection.clock_ns + int(self.connection.last_heard * 1e9)
-        self._use(other.session, other.tree_id, other.response)
+        self._use(other.session, other.path, other.prefix, other.tree_id, other.response)
         self.epoch += 1
+        if elsewhere:
+            self.may_be_resilient = True
+            self.on_moved()
+            self._lose_handles()
         for handle in self.handles:
             if handle.epoch != self.epoch:
                 handle.await_restoration()
+
+    def _lose_handles(self) -> None:
+        handles, self.handles = self.handles, set()
+        for handle in handles:
+            handle.give_up(HandleLost(f"{handle.path} was open on a server that another has replaced"))
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether the share says that folders of it may be elsewhere ([MS-SMB2] 2.2.10)."""
+        flags = self.response.share_flags & (ShareFlags.DFS | ShareFlags.DFS_ROOT)
+        return bool(flags or self.response.capabilities & ShareCapabilities.DFS)
 
     @property
     def share_type(self) -> ShareType:
@@ -236,7 +265,7 @@ class Tree:
         urgent: bool = False,
     ) -> list[Reply]:
         """Send requests once on `connection`, related where there are several; whatever their statuses."""
-        related = len(requests) > 1
+        related, requests = len(requests) > 1, rooted(requests, self.prefix)
         try:
             if related and not connection.fits(requests):
                 raise CreditShortage(f"{what}: too few credits for {len(requests)} requests at once")
@@ -254,7 +283,8 @@ class Tree:
         for attempt in range(ATTEMPTS):
             connection, batch = await self.ready(), self.batch
             try:
-                return await self._send_each(connection, batch, self._checked(requests))
+                sent = rooted(self._checked(requests), self.prefix)
+                return await self._send_each(connection, batch, sent)
             except SmbError as error:
                 self.give_way(error, connection, repeatable=may_repeat(requests))
                 if attempt == ATTEMPTS - 1:
@@ -387,8 +417,11 @@ def _with_file_id(request: Request, file_id: FileId) -> Request:
     return request
 
 
-async def connect_tree(session: Session, path: str) -> Tree:
-    r"""Connect to `\\server\share`. Raises `NtStatusError` if there is no such share or no right to it."""
+async def connect_tree(session: Session, path: str, prefix: str = "") -> Tree:
+    r"""Connect to `\\server\share`, whose folder `prefix` is to be the root of all paths.
+
+    Raises `NtStatusError` if there is no such share or no right to it.
+    """
     # 3.1.1 demands this one signed even where nothing else is ([MS-SMB2] 3.2.4.1.1).
     batch = session.signed_batch(session.batch())
     reply = await session.connection.request(TreeConnectRequest(path), batch)
@@ -401,4 +434,4 @@ async def connect_tree(session: Session, path: str) -> Tree:
         )
     if response.share_type not in _SHARE_TYPES:
         raise RemoteProtocolError(f"{path} is a share of an unknown type, {response.share_type}")
-    return Tree(session, path, reply.header.tree_id, response)
+    return Tree(session, path, reply.header.tree_id, response, prefix)
