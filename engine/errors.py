@@ -57,6 +57,10 @@ class AuthError(SmbError):
         self.status = status
 
 
+class ForeignHost(AuthError):
+    """A distributed tree leads to a host that the account was not given for; nothing was sent there."""
+
+
 class NtStatusError(SmbError):
     """The server refused a request. Made by `error_from_status`, which chooses the leaf.
 

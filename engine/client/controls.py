@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final, Literal, TypeVar, overload
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from engine.client.pipe import Pipe, open_pipe
 from engine.client.requests import RELATED, CompoundRequest, Ioctl
 from engine.client.rooting import below
 from engine.client.tree import Tree
-from engine.errors import NtStatusError, error_from_status
+from engine.errors import BufferOverflow, NtStatusError, error_from_status
 from engine.wire.constants import Access, CreateOptions
 from engine.wire.create import CloseRequest, CreateRequest
 from engine.wire.dfs import DfsReferralRequest, DfsReferralRequestEx, DfsReferralResponse
@@ -27,6 +28,8 @@ from engine.wire.reparse import ReparsePoint, decode_reparse_untrusted, encode_r
 
 _CLOSE: Final = CloseRequest(file_id=FILE_ID_RELATED)
 _ROOM: Final = 65536
+_REFERRAL_ROOMS: Final = (65536, 1 << 20)
+"""Bytes for referrals: a server cuts what does not fit, and is asked again for all of it once."""
 _REPARSE_ROOM: Final = 16384
 """The largest reparse point that there is ([MS-FSCC] 2.1.2.1)."""
 
@@ -129,7 +132,12 @@ class TreeControls:
             code, data = FsctlCode.DFS_GET_REFERRALS, DfsReferralRequest(name).encode()
         else:
             code, data = FsctlCode.DFS_GET_REFERRALS_EX, DfsReferralRequestEx(name, site).encode()
-        return DfsReferralResponse.decode_untrusted(await self._control(code, data, _ROOM, what))
+        for room in _REFERRAL_ROOMS[:-1]:
+            with contextlib.suppress(BufferOverflow):
+                return DfsReferralResponse.decode_untrusted(await self._control(code, data, room, what))
+        return DfsReferralResponse.decode_untrusted(
+            await self._control(code, data, _REFERRAL_ROOMS[-1], what)
+        )
 
     def _dfs_name(self, path: str) -> str:
         # Referrals name servers with one backslash where tree connects have two ([MS-DFSC] 2.2.2).

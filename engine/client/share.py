@@ -21,6 +21,7 @@ from engine.client.config import ConnectConfig, Unc
 from engine.client.controls import TreeControls
 from engine.client.copy import Progress, copy_new
 from engine.client.description import ConnectionDescription, describe
+from engine.client.dfs import DfsStep, Resolver
 from engine.client.extended_attributes import get_ea, list_eas, set_ea
 from engine.client.file import File
 from engine.client.folder import Folder, open_folder
@@ -105,12 +106,20 @@ class Share(TreeControls):
     connection is lost, `RemoteProtocolError` if it cannot be trusted. Cancelling any of them is safe.
     """
 
-    def __init__(self, tree: Tree, unc: Unc, config: ConnectConfig, link: Link | None = None) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        unc: Unc,
+        config: ConnectConfig,
+        link: Link | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
         self.unc = unc
         self.supports_file_ids = True
         super().__init__(tree)
         self._limits = config
         self._link = link
+        self._resolver = resolver
         self._telling = Telling()
         tree.on_moved = self._telling.begin_anew
         self._opener = Opener(tree, self._telling, lambda: self.max_read, lambda: self.max_write)
@@ -132,6 +141,10 @@ class Share(TreeControls):
         """Bytes that one WRITE may carry."""
         limit = self._negotiated.max_write
         return min(limit, self._limits.max_write or limit)
+
+    def dfs_steps(self) -> list[DfsStep]:
+        """The referrals that led to the server of now, with their targets; empty if there were none."""
+        return [] if self._resolver is None else self._resolver.steps()
 
     @property
     def description(self) -> ConnectionDescription:

@@ -202,6 +202,10 @@ class ReferralCache:
                 return Match(entry, name[length:])
         return None
 
+    def known(self, name: Name) -> Entry | None:
+        """What was said last of exactly this name, expired or not."""
+        return self._entries.get(fold(name))
+
     def add(self, entry: Entry) -> None:
         """Keep an entry, in place of the one of that name: unless the tree fails back, its hint stays."""
         key = fold(entry.name)
@@ -276,6 +280,11 @@ class Walk:
 
     def __post_init__(self) -> None:
         self._pending = [[self.start]]
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is left to be tried."""
+        return any(self._pending)
 
     def next(self) -> Place | None:
         """The next place; None if there is none left.
