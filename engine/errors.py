@@ -140,7 +140,9 @@ class CannotDelete(NtStatusError):
 
 
 class PathNotCovered(NtStatusError):
-    """The path belongs to another server: ask for a DFS referral."""
+    """The path belongs to another server: ask for a DFS referral. `place` is the path's name as a share."""
+
+    place = ""
 
 
 class SessionExpired(NtStatusError):

@@ -203,6 +203,8 @@ class Resolver:
             session = await stay.session(hop)
             with _bounded(stay.limit(stay.patience), hop):
                 tree = await self._look(stay, hop, session, place)
+            if tree is not None and fold(place.place) in stay.walk.skipped:
+                raise TransportError("it was left for another target just now", errno=errno.EHOSTDOWN)
         except SmbError as error:
             log.debug("%s is of no use: %s", hop_name(place), error)
             errors.append(error)

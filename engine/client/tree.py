@@ -12,13 +12,14 @@ from engine import ntstatus
 from engine.client.connection import Batch, Connection
 from engine.client.handles import ON_A_FILE, Handle
 from engine.client.repeating import may_repeat
-from engine.client.rooting import rooted
+from engine.client.rooting import below, rooted
 from engine.client.session import Session
 from engine.errors import (
     FileClosed,
     HandleLost,
     NtStatusError,
     OutcomeUnknown,
+    PathNotCovered,
     RemoteProtocolError,
     SessionDeleted,
     SessionExpired,
@@ -232,6 +233,8 @@ class Tree:
                 return replies
             self.close_leftover(connection, batch, sent, replies)
             failed.replies = tuple(replies)
+            if isinstance(failed, PathNotCovered):
+                failed.place = self._place_of(requests)
             if revivals == REVIVALS or not await self.revive(failed, connection, handle):
                 raise failed
             revivals += 1
@@ -248,6 +251,11 @@ class Tree:
                 error.index = index
                 return error
         return None
+
+    def _place_of(self, requests: Sequence[Request]) -> str:
+        """`//server/share/folder` of what requests are about, as far as they name it."""
+        path = next((request.name for request in requests if isinstance(request, CreateRequest)), "")
+        return f"{self.path}\\{below(self.prefix, path)}".rstrip("\\").replace("\\", "/")
 
     def _checked(self, requests: Sequence[Request]) -> Sequence[Request]:
         """Raise `HandleLost` for a FileId from before a loss, maybe: it could be another file's now."""

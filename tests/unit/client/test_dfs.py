@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import trio
@@ -12,10 +12,9 @@ import trio
 import engine
 from engine import Dialect, ntstatus
 from engine.client.trust import may_log_on
-from engine.crypto.sealing import Cipher
 from engine.wire.constants import Command, ShareFlags
 from engine.wire.dfs import DfsHeaderFlags, DfsReferral, DfsReferralResponse
-from tests.fakes.server import FakeServer, running
+from tests.fakes.server import FakeServer, ServerOptions, running
 from tests.unit.client.support import ACCOUNT, DEADLINE, NOBODY
 
 NAMESPACE: Final = "127.0.0.1"
@@ -267,12 +266,12 @@ def test_an_account_that_is_refused_is_not_tried_at_the_next_target() -> None:
     ],
 )
 def test_what_is_demanded_at_the_mount_holds_at_every_hop(
-    options: dict[str, bool | Cipher | Dialect | None], demand: dict[str, bool | Dialect], match: str
+    options: ServerOptions, demand: dict[str, Any], match: str
 ) -> None:
     """CVE-2017-12151 was a client that forgot it at the second server."""
     server = namespace(link=[f"\\{FIRST}\\share"])
-    target = at(FIRST, FakeServer(**options))  # type: ignore[arg-type] # each pair fits
-    config = engine.ConnectConfig(dfs_hosts=FRIENDS, **demand)  # type: ignore[arg-type] # each pair fits
+    target = at(FIRST, FakeServer(**options))
+    config = engine.ConnectConfig(dfs_hosts=FRIENDS, **demand)
     fails(engine.SmbError, match, "link", server, target, config=config)
     assert target.tree_connects == []
 
