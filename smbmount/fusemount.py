@@ -17,6 +17,7 @@ import smbmount
 from engine import Share
 from smbmount.allocator import rest
 from smbmount.control import Control
+from smbmount.dfs import dfs_status
 from smbmount.explain import one_line
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.mounttable import FUSE_TYPE, detach, topmost_mount
@@ -118,6 +119,7 @@ class FuseMount:
             "pid": os.getpid(),
             "version": smbmount.__version__,
             "connection": connection_status(share),
+            "dfs": dfs_status(share.dfs_steps()),
             "file_system": filesystem.counts(),
             "statistics": share.statistics().as_dict(),
         }

@@ -98,6 +98,8 @@ def connect_config(plan: Plan) -> ConnectConfig:
         max_read=options.rsize,
         max_write=options.wsize,
         reconnect=True,
+        dfs=options.dfs,
+        dfs_hosts=options.dfs_hosts,
     )
 
 
