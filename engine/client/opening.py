@@ -94,7 +94,7 @@ class Opener:
         """
         exclusive = wanted.disposition is Disposition.CREATE
         for attempt in range(ATTEMPTS):
-            connection, span = await self._tree.ready(), Span()
+            connection, span, moves = await self._tree.ready(), Span(), self._tree.moves
             try:
                 return await self._open_once(wanted)
             except SmbError as error:
@@ -103,6 +103,9 @@ class Opener:
                     self._tree.give_way(error, connection, repeatable=not exclusive)
                 except OutcomeUnknown:
                     made = await self._find_made(wanted, span)
+                    if self._tree.moves != moves and made is not None:
+                        made.close_later()
+                    self._tree.check_not_moved(moves, f"make {wanted.path}")
                     if made is not None:
                         return made
                 if attempt == ATTEMPTS - 1:

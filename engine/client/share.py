@@ -298,14 +298,16 @@ class Share(TreeControls):
         )
         what = f"make the folder {path}"
         await self._tree.ready()
-        span = Span()
+        span, moves = Span(), self._tree.moves
         try:
             if not self._telling.has_ids:
                 return await self._create_and_ask(create, what)
             created, _ = await self._tree.exchange(create, _CLOSE, what=what)
         except OutcomeUnknown:
             span.end()
-            return await self._find_folder(path, span) or await self.mkdir(path, lease=lease)
+            made = await self._find_folder(path, span)
+            self._tree.check_not_moved(moves, what)
+            return made or await self.mkdir(path, lease=lease)
         response = CreateResponse.decode_untrusted(created.message)
         file_id = self._telling.file_id(response)
         return await self.stat(path) if file_id is None else stat_from_create(response, file_id)
@@ -449,10 +451,14 @@ class Share(TreeControls):
     ) -> None:
         """`was_done` looks up whether a change took effect that must not be made twice."""
         for _ in range(ATTEMPTS):
+            await self._tree.ready()
+            moves = self._tree.moves
             try:
                 return await self._change_once(path, access, options, steps, what, lease)
             except OutcomeUnknown:
-                if was_done is None or await was_done():
+                is_done = was_done is None or await was_done()
+                self._tree.check_not_moved(moves, what)
+                if is_done:
                     return
         raise TransportError(f"{what}: the connection is lost each time")
 
@@ -532,14 +538,14 @@ class Share(TreeControls):
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
         # Which file it is comes first: some servers refuse all that follows a refusal.
         await self._tree.ready()
-        span = Span()
+        span, moves = Span(), self._tree.moves
         try:
             replies = await self._tree.exchange(
                 create, _QUERY_ALL, write, _CLOSE_TELLING, what=f"write {path}"
             )
         except OutcomeUnknown:
             span.end()
-            return await self._write_again(path, data, disposition, lease, span)
+            return await self._write_again(path, data, disposition, lease, span, moves)
         except NtStatusError as error:
             created, queried = error.replies[:2] if error.index > 1 else (None, None)
             if isinstance(created, Reply) and isinstance(queried, Reply) and _was_created(created):
@@ -561,13 +567,21 @@ class Share(TreeControls):
             raise
 
     async def _write_again(
-        self, path: str, data: Buffer, disposition: Disposition, lease: Lease | None, span: Span
+        self,
+        path: str,
+        data: Buffer,
+        disposition: Disposition,
+        lease: Lease | None,
+        span: Span,
+        moves: int,
     ) -> FileStat:
         """The connection was lost while a file was made: write it again, unless it is another's."""
         try:
             stat = await self.stat(path)
         except NotFound:
+            self._tree.check_not_moved(moves, f"write {path}")
             return await self.write_file(path, data, disposition=disposition, lease=lease)
+        self._tree.check_not_moved(moves, f"write {path}")
         if was_made(stat, span, self._tree):
             return await self._write_in_parts(path, data, Disposition.OPEN, 0, lease)
         # A server may have been slow to make it; the content tells too.

@@ -84,6 +84,8 @@ class Tree:
         self, session: Session, path: str, tree_id: int, response: TreeConnectResponse, prefix: str = ""
     ) -> None:
         self.epoch = 0
+        self.moves = 0
+        """How often another server has taken the place of the one before."""
         self.lost_ns = 0
         """When the last connection was last heard of, by the server's clock, in nanoseconds since 1970."""
         self.link: Link | None = None
@@ -123,12 +125,19 @@ class Tree:
         self._use(other.session, other.path, other.prefix, other.tree_id, other.response)
         self.epoch += 1
         if elsewhere:
+            self.moves += 1
             self.may_be_resilient = True
             self.on_moved()
             self._lose_handles()
         for handle in self.handles:
             if handle.epoch != self.epoch:
                 handle.await_restoration()
+
+    def check_not_moved(self, moves: int, what: str) -> None:
+        """Raise `TransportError` if `moves` counts more than then: another server cannot tell what became of
+        a request that the one before did not answer."""
+        if self.moves != moves:
+            raise TransportError(f"{what}: another server has taken over, and what became of it is not known")
 
     def _lose_handles(self) -> None:
         handles, self.handles = self.handles, set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -235,3 +236,40 @@ async def test_a_share_that_is_taken_away_is_looked_for_elsewhere_at_once(
         finally:
             tree.first.conf.write_text(conf)
             await trio.to_thread.run_sync(tree.first.restart)
+
+
+class _Names(trio.abc.HostnameResolver):
+    """A name service of the test's own."""
+
+    def __init__(self, addresses: dict[str, str]) -> None:
+        self._addresses = addresses
+
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        assert host is not None
+        assert isinstance(port, int)
+        address = self._addresses[host.decode().lower()], port
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
+
+    async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+@in_trio
+async def test_names_of_one_domain_need_no_permission(tree: Estate) -> None:
+    """The name that was asked for is the one by which the namespace is asked, whatever it calls itself."""
+    tree.put(tree.first, "here", "first")
+    tree.link("link", "elsewhere.example.net\\data", "FS1.example.test\\data")
+    names = {"ns.example.test": tree.namespace.address, "fs1.example.test": tree.first.address}
+    trio.socket.set_custom_hostname_resolver(_Names(names))
+    async with engine.connect(
+        "//ns.example.test/dfs/link", account(tree.namespace), ConnectConfig(port=tree.port)
+    ) as share:
+        assert await share.read_file("here", 100) == b"first"

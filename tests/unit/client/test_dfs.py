@@ -15,6 +15,8 @@ from engine.client.trust import may_log_on
 from engine.wire.constants import Command, ShareFlags
 from engine.wire.dfs import DfsHeaderFlags, DfsReferral, DfsReferralResponse
 from tests.fakes.server import FakeServer, ServerOptions, running
+from tests.fakes.server_behaviours import KeepsWaiting
+from tests.support.logcheck import ExpectedWarnings
 from tests.unit.client.support import ACCOUNT, DEADLINE, NOBODY
 
 NAMESPACE: Final = "127.0.0.1"
@@ -349,6 +351,53 @@ def test_a_referral_without_an_end_is_given_up() -> None:
     server.tree.controls.refusal = ntstatus.STATUS_BUFFER_OVERFLOW, bytes(1000)
     fails(engine.RemoteProtocolError, "does not fit into any room", "link", server)
     assert server.received.count(Command.IOCTL) == 2
+
+
+@pytest.mark.parametrize("change", ["unlink", "rename", "mkdir", "open", "write"])
+def test_another_server_cannot_tell_what_became_of_a_change(
+    change: str, expected_warnings: ExpectedWarnings
+) -> None:
+    """The first one carried it out and did not say so; the second one's files are others."""
+    expected_warnings.allow("is replaced by")
+    server = namespace(link=[f"\\{FIRST}\\share", f"\\{SECOND}\\share"])
+    first = KeepsWaiting(Command.SET_INFO, Command.CREATE, armed=False)
+    second = at(SECOND)
+    for target in (first, second):
+        target.tree.add_file("file", b"content")
+
+    async def make(share: engine.Share) -> None:
+        match change:
+            case "unlink":
+                await share.unlink("file", file_id=2)
+            case "rename":
+                await share.rename("file", "other", replace=False, file_id=2)
+            case "mkdir":
+                await share.mkdir("new")
+            case "open":
+                await share.open("new", disposition=engine.Disposition.CREATE)
+            case _:
+                await share.write_file("new", b"content")
+
+    async def lose(first: KeepsWaiting) -> None:
+        await first.until(lambda: bool(first.held))
+        first.refused_shares["share"] = ntstatus.STATUS_BAD_NETWORK_NAME
+        first.hang_up()
+
+    async def main() -> None:
+        config = engine.ConnectConfig(dfs_hosts=FRIENDS, reconnect=True)
+        async with (
+            reached("link", server, at(FIRST, first), second, config=config) as share,
+            trio.open_nursery() as nursery,
+        ):
+            first.armed = True
+            nursery.start_soon(lose, first)
+            with pytest.raises(engine.TransportError, match="what became of it is not known"):
+                await make(share)
+            assert (await share.stat("file")).size == 7
+
+    trio.run(main)
+    assert list(second.tree.root.children) == ["file"]
+    assert not second.tree.opens
 
 
 @pytest.mark.parametrize("life", [0, 2**32 - 1])
