@@ -10,6 +10,7 @@ Everything that other packages may use is exported here. `Share.compound` takes 
 
 from engine.client.config import AuthKind, ConnectConfig, Credentials, Unc, parse_unc
 from engine.client.connect import connect
+from engine.client.crossing import Crossing
 from engine.client.description import ConnectionDescription
 from engine.client.dfs import DfsStep, DfsTarget
 from engine.client.file import File
@@ -131,6 +132,7 @@ __all__ = [
     "CreateOptions",
     "CreateResponse",
     "Credentials",
+    "Crossing",
     "DeletePending",
     "DfsReferral",
     "DfsReferralResponse",

@@ -72,7 +72,7 @@ def _tell_of_link(place: str) -> None:
     """Say once what to do about a folder that is on another server."""
     if len(_told) < _MOST_TOLD and not any(f"{place}/".startswith(f"{told}/") for told in _told):
         _told.add(place)
-        log.warning("%s is on another server (DFS) and out of reach here: mount it by itself", place)
+        log.warning("%s is on another server (DFS): mount it by itself, or leave out nodfs", place)
 
 
 async def _within_deadline(owner: HasTimeout, call: Coroutine[Any, Any, R]) -> R:

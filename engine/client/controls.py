@@ -12,7 +12,8 @@ from engine.client.pipe import Pipe, open_pipe
 from engine.client.requests import RELATED, CompoundRequest, Ioctl
 from engine.client.rooting import below
 from engine.client.tree import Tree
-from engine.errors import BufferOverflow, NtStatusError, error_from_status
+from engine.errors import BufferOverflow, NtStatusError, RemoteProtocolError, error_from_status
+from engine.proto.referrals import read_untrusted, split_name
 from engine.wire.constants import Access, CreateOptions
 from engine.wire.create import CloseRequest, CreateRequest
 from engine.wire.dfs import DfsReferralRequest, DfsReferralRequestEx, DfsReferralResponse
@@ -138,6 +139,18 @@ class TreeControls:
         return DfsReferralResponse.decode_untrusted(
             await self._control(code, data, _REFERRAL_ROOMS[-1], what)
         )
+
+    async def link_length(self, path: str) -> int:
+        """Of how many parts of `path` the server says that they are a link to elsewhere (one round trip).
+
+        Raises `NotFound` if none are, `RemoteProtocolError` for an answer that makes no sense.
+        """
+        name = split_name(self._dfs_name(path))
+        entry = read_untrusted(name, await self.referrals(path), 0.0)
+        length = len(entry.name) - (len(name) - len(split_name(path)))
+        if length <= 0:
+            raise RemoteProtocolError(f"the server says that all of {self._tree.path} is elsewhere")
+        return length
 
     def _dfs_name(self, path: str) -> str:
         # Referrals name servers with one backslash where tree connects have two ([MS-DFSC] 2.2.2).

@@ -142,6 +142,16 @@ class Share(TreeControls):
         limit = self._negotiated.max_write
         return min(limit, self._limits.max_write or limit)
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether folders of it may be on other servers, by what the server says."""
+        return self._tree.is_distributed
+
+    @property
+    def has_open_files(self) -> bool:
+        """Whether files are open that would be opened again on another connection (`reconnect`)."""
+        return bool(self._tree.handles)
+
     def dfs_steps(self) -> list[DfsStep]:
         """The referrals that led to the server of now, with their targets; empty if there were none."""
         return [] if self._resolver is None else self._resolver.steps()

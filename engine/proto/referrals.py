@@ -7,6 +7,7 @@ goes from the name that somebody wants to the share that holds it, one `Place` a
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -301,7 +302,8 @@ class Walk:
             self._visits += 1
             if self._visits > MAX_VISITS:
                 raise RemoteProtocolError(
-                    f"{_shown(self.start.name)} was looked for in {MAX_VISITS} places in vain"
+                    f"{_shown(self.start.name)} was looked for in {MAX_VISITS} places in vain",
+                    errno=errno.ELOOP,
                 )
             return place
         return None
@@ -320,7 +322,8 @@ class Walk:
         way = place.way
         if len(way) > MAX_HOPS:
             raise RemoteProtocolError(
-                f"{_shown(self.start.name)} leads from one namespace to the next more than {MAX_HOPS} times"
+                f"{_shown(self.start.name)} leads from one namespace to the next more than {MAX_HOPS} times",
+                errno=errno.ELOOP,
             )
         # A namespace may well be one of its own root targets; a link that leads to itself is a loop.
         passed = {fold(one.place) for one in (way[:-1] if entry.is_root else way)}
@@ -328,7 +331,8 @@ class Walk:
         ahead = [one for one in places if fold(one.place) not in passed]
         if not ahead:
             raise RemoteProtocolError(
-                f"{_shown(entry.name)} leads back to itself: the links of the distributed tree go in a circle"
+                f"{_shown(entry.name)} leads back to itself: links of the distributed tree go in a circle",
+                errno=errno.ELOOP,
             )
         self._pending.append(ahead)
 

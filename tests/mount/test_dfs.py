@@ -52,6 +52,11 @@ def errno_of(attempt: Callable[[], object]) -> int:
     return 0
 
 
+def tools(*command: str | Path) -> str:
+    """Run a program that has to succeed; its output."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 def refused(tree: Estate, mountpoint: Path, folder: str, *options: str) -> str:
     """What smbmount says when it does not mount."""
     server = tree.namespace
@@ -111,11 +116,114 @@ def test_the_way_to_a_share_is_shown_without_a_mount(tree: Estate) -> None:
     assert f"dfs_hosts={tree.first.address}" in said
 
 
-def test_a_link_inside_a_mount_is_a_folder_that_says_where_to_go(
+def test_links_inside_a_mount_are_crossed(tree: Estate, mount_factory: MountFactory) -> None:
+    for server, name in ((tree.first, "first"), (tree.second, "second")):
+        tree.put(server, "cross/here", name)
+        tree.put(server, "cross/deep/file", name)
+    tree.link("cross/one", tree.target(tree.first, "data\\cross"))
+    tree.link("cross/two", tree.target(tree.second, "data\\cross"))
+    mount = mounted(mount_factory, tree, "cross")
+    one, two = mount.path / "one", mount.path / "two"
+    (mount.path / "own").write_text("own")
+    assert sorted(os.listdir(mount.path)) == ["one", "own", "two"]
+    assert ((one / "here").read_text(), (two / "deep/file").read_text()) == ("first", "second")
+    found = tools("find", mount.path, "-printf", "%i\n").split()
+    assert len(found) == 10
+    assert len(set(found)) == 10
+
+    (one / "made").mkdir()
+    (one / "made/file").write_text("content")
+    os.rename(one / "made/file", one / "deep/moved")
+    os.link(one / "deep/moved", one / "linked")
+    os.symlink("deep/moved", one / "symbolic")
+    os.setxattr(one / "linked", "user.name", b"value")
+    os.utime(one / "linked", ns=(10**18, 10**18))
+    with (one / "deep/moved").open("r+") as file:
+        file.truncate(4)
+    there = tree.first.share_path() / "cross"
+    assert (there / "linked").read_text() == (one / "symbolic").read_text() == "cont"
+    assert os.getxattr(one / "linked", "user.name") == b"value"
+
+    for attempt in (
+        lambda: os.rename(one / "here", two / "there"),
+        lambda: os.rename(mount.path / "own", one / "own"),
+        lambda: os.link(one / "here", two / "there"),
+        lambda: os.rename(one, mount.path / "other"),
+    ):
+        assert errno_of(attempt) == errno.EXDEV
+    assert errno_of(lambda: os.rmdir(one)) in (errno.EBUSY, errno.ENOTEMPTY)
+    tools("mv", one / "deep", two / "brought")
+    assert (tree.second.share_path() / "cross/brought/file").read_text() == "first"
+    assert not (there / "deep").exists()
+    tools("cp", "-r", two, one / "copy")
+    assert (there / "copy/brought/file").read_text() == "first"
+    tools("rm", "-r", one / "copy")
+    os.rename(mount.path / "own", mount.path / "renamed")
+    output = ctl("dfs", "--json", mount.path)[1]
+    assert [step["name"].rpartition("\\")[2] for step in json.loads(output)] == ["dfs", "one", "two"]
+
+
+def test_links_lead_on_inside_a_mount(tree: Estate, mount_factory: MountFactory) -> None:
+    """To another namespace, and from there to a link of that; a folder above is renamed meanwhile."""
+    tree.put(tree.second, "on/here", "second")
+    tree.link("on/folder/inter", tree.target(tree.first, "dfs\\lead"))
+    tree.link("lead/further", tree.target(tree.second, "data\\on"), server=tree.first)
+    mount = mounted(mount_factory, tree, "on")
+    assert os.listdir(mount.path / "folder/inter") == ["further"]
+    assert (mount.path / "folder/inter/further/here").read_text() == "second"
+    os.rename(mount.path / "folder", mount.path / "renamed")
+    (mount.path / "renamed/inter/further/new").write_text("content")
+    assert (tree.second.share_path() / "on/new").read_text() == "content"
+
+
+def test_a_link_that_cannot_be_followed_concerns_nothing_else(
+    tree: Estate, mount_factory: MountFactory
+) -> None:
+    tree.put(tree.second, "well/here", "second")
+    tree.link("some/foreign", "foreign.example.net\\data")
+    tree.link("some/down", tree.target(tree.first, "data"))
+    tree.link("some/circle", tree.target(tree.namespace, "dfs\\some\\circle"))
+    tree.link("some/well", tree.target(tree.second, "data\\well"))
+    tree.first.stop_service()
+    mount = mounted(mount_factory, tree, "some")
+    mount.expect_log("the link (foreign|down|circle) cannot be followed: ")
+    assert sorted(os.listdir(mount.path)) == ["circle", "down", "foreign", "well"]
+    assert errno_of(lambda: os.listdir(mount.path / "foreign")) == errno.EACCES
+    assert errno_of(lambda: os.listdir(mount.path / "down")) == errno.ECONNREFUSED
+    assert errno_of(lambda: os.listdir(mount.path / "circle")) == errno.ELOOP
+    assert (mount.path / "well/here").read_text() == "second"
+    assert "dfs_hosts=foreign.example.net" in mount.log_text()
+    tree.first.resume_service()
+    wait_until(lambda: errno_of(lambda: os.listdir(mount.path / "down")) == 0, "the server is back", 20)
+
+
+def test_files_behind_a_link_outlive_their_connection_and_their_name(
+    tree: Estate, mount_factory: MountFactory
+) -> None:
+    tree.put(tree.first, "life/here", "first")
+    tree.link("life/link", tree.target(tree.first, "data\\life"))
+    mount = mounted(mount_factory, tree, "life")
+    with (
+        (mount.path / "link/here").open("r+b", buffering=0) as file,
+        (mount.path / "link/gone").open("w+b", buffering=0) as gone,
+    ):
+        gone.write(b"content")
+        os.unlink(mount.path / "link/gone")
+        assert os.pread(gone.fileno(), 10, 0) == b"content"
+        assert os.listdir(mount.path / "link") == ["here"]
+        gone.close()
+        tree.first.restart()
+        file.write(b"again")
+        os.fsync(file.fileno())
+        assert (tree.first.share_path() / "life/here").read_text() == "again"
+    assert os.listdir(tree.first.share_path() / "life") == ["here"]
+
+
+def test_nodfs_shows_a_link_as_a_folder_that_says_where_to_go(
     tree: Estate, mount_factory: MountFactory
 ) -> None:
     tree.link("above/link", tree.target(tree.first, "data"))
-    mount = mounted(mount_factory, tree, "above")
+    mount = mounted(mount_factory, tree, "above", "nodfs")
     mount.expect_log(rf"//{tree.namespace.address}/dfs/above/link(/\S+)? is on another server \(DFS\)")
     (mount.path / "own").write_text("content")
     with os.scandir(mount.path) as entries:
