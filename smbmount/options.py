@@ -191,7 +191,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("nomfsymlinks",), "mfsymlinks", "no symbolic links in small files", constant=False),
     Option(("serverino",), "serverino", "inode numbers are the server's file ids (default)"),
     Option(("noserverino",), "serverino", "inode numbers are made up here", constant=False),
-    Option(("nodfs",), "dfs", "DFS referrals to other servers are not followed, at the mount and inside of it", constant=False),
+    Option(("nodfs",), "dfs", "DFS referrals to other servers are not followed, nor inside the mount",
+           constant=False),
     Option(("dfs_hosts",), "dfs_hosts",
            "hosts besides those of the server's own domain that DFS may take the password to: names, "
            "addresses, *.DOMAIN", "HOST[:HOST…]", parse.hosts),
