@@ -373,7 +373,7 @@ def show_dfs(arguments: list[str]) -> None:
     is_json = any(flag == "--json" for flag, _ in given)
     try:
         lines = json.dumps(steps, indent=2).splitlines() if is_json else dfs_lines_untrusted(steps)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _nonsense() from None
     sys.stdout.write("".join(f"{_printable(line)}\n" for line in lines))
 

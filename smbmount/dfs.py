@@ -48,7 +48,7 @@ def dfs_lines_untrusted(steps: object) -> list[str]:
             for target in step["targets"]:
                 mark = "*" if target["active"] else " "
                 lines.append(f"  {mark} {target['name']}  site {int(target['site'])}")
-    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ValueError("that is no list of referrals") from error
     return lines
 
