@@ -10,7 +10,9 @@ Everything that other packages may use is exported here. `Share.compound` takes 
 
 from engine.client.config import AuthKind, ConnectConfig, Credentials, Unc, parse_unc
 from engine.client.connect import connect
+from engine.client.crossing import Crossing
 from engine.client.description import ConnectionDescription
+from engine.client.dfs import DfsStep, DfsTarget
 from engine.client.file import File
 from engine.client.folder import Folder
 from engine.client.keeping import was_not_written
@@ -40,6 +42,7 @@ from engine.errors import (
     DirectoryNotEmpty,
     EndOfFile,
     FileClosed,
+    ForeignHost,
     HandleLost,
     InvalidParameter,
     IsADirectory,
@@ -129,9 +132,12 @@ __all__ = [
     "CreateOptions",
     "CreateResponse",
     "Credentials",
+    "Crossing",
     "DeletePending",
     "DfsReferral",
     "DfsReferralResponse",
+    "DfsStep",
+    "DfsTarget",
     "Dialect",
     "DirectoryEntry",
     "DirectoryNotEmpty",
@@ -156,6 +162,7 @@ __all__ = [
     "FileStat",
     "Flush",
     "Folder",
+    "ForeignHost",
     "FsctlCode",
     "HandleLost",
     "InvalidParameter",

@@ -57,6 +57,10 @@ class AuthError(SmbError):
         self.status = status
 
 
+class ForeignHost(AuthError):
+    """A distributed tree leads to a host that the account was not given for; nothing was sent there."""
+
+
 class NtStatusError(SmbError):
     """The server refused a request. Made by `error_from_status`, which chooses the leaf.
 
@@ -136,7 +140,9 @@ class CannotDelete(NtStatusError):
 
 
 class PathNotCovered(NtStatusError):
-    """The path belongs to another server: ask for a DFS referral."""
+    """The path belongs to another server: ask for a DFS referral. `place` is the path's name as a share."""
+
+    place = ""
 
 
 class SessionExpired(NtStatusError):

@@ -20,10 +20,14 @@ from typing import Any, Final
 
 import smbmount
 from smbmount import controlpath
-from smbmount.failures import ExitCode
+from smbmount.dfs import dfs_lines_untrusted, find_steps
+from smbmount.failures import ExitCode, MountFailure
 from smbmount.mounttable import FUSE_TYPE, MountEntry, read_mounts
 
-USAGE: Final = "smbmountctl cp [-n] [-p] SOURCE TARGET | smbmountctl status [--json] MOUNTPOINT"
+USAGE: Final = (
+    "smbmountctl cp [-n] [-p] SOURCE TARGET | smbmountctl status [--json] MOUNTPOINT | "
+    "smbmountctl dfs [--json] [-o OPTIONS] MOUNTPOINT|//SERVER/SHARE[/FOLDER]"
+)
 
 _HELP: Final = f"""usage: {USAGE}
 
@@ -34,6 +38,11 @@ Ask a running smbmount.
     -n                leave TARGET alone if it exists
     -p                keep the time of the last change
   status MOUNTPOINT   show the connection, its counters, and what is not written yet
+    --json            the same as JSON, for programs
+  dfs MOUNTPOINT      show the DFS referrals that led to its server, and their other targets
+  dfs //SERVER/SHARE[/FOLDER]
+                      the same without a mount: the way is gone once, with the options of smbmount
+    -o OPTIONS        as for smbmount, but no password: credentials=FILE, or type it
     --json            the same as JSON, for programs
   -V, --version       show the version
   -h, --help          show this help
@@ -99,6 +108,8 @@ def _run(argv: list[str]) -> int:
         case "status":
             flags, (path,) = _options(arguments, "", ("json",), 1)
             show_status(path, as_json="--json" in flags)
+        case "dfs":
+            show_dfs(arguments)
         case "-h" | "--help":
             sys.stdout.write(_HELP)
         case "-V" | "--version":
@@ -117,6 +128,16 @@ def _options(arguments: list[str], short: str, long: Sequence[str], count: int) 
     if len(positional) != count or not all(positional):
         raise CtlError(f"{count} path{'s' if count > 1 else ''} must be given; usage: {USAGE}")
     return {flag for flag, _ in given}, positional
+
+
+def _options_with_values(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    try:
+        given, positional = getopt.gnu_getopt(arguments, "o:", ["json"])
+    except getopt.GetoptError as error:
+        raise CtlError(f"{error.msg}; see smbmountctl --help") from None
+    if len(positional) != 1 or not positional[0]:
+        raise CtlError(f"1 path must be given; usage: {USAGE}")
+    return given, positional
 
 
 # Finding the mount
@@ -333,6 +354,28 @@ def show_status(path: str, *, as_json: bool) -> None:
     _check(reply, f"cannot ask {_name(mount)}")
     del reply["ok"]
     sys.stdout.write(status_text_untrusted(reply, as_json=as_json))
+
+
+def show_dfs(arguments: list[str]) -> None:
+    """Print the referrals to a mount's server, or to a share that is not mounted; raises `CtlError`."""
+    given, (path,) = _options_with_values(arguments)
+    steps: object
+    if path.startswith(("//", "\\\\")):
+        try:
+            steps = find_steps(path, [value for flag, value in given if flag == "-o"])
+        except MountFailure as failure:
+            raise CtlError(str(failure), failure.code) from None
+    else:
+        mount = locate(path, read_mounts()).mount
+        (reply,) = deque(converse(mount, {"command": "status"}), maxlen=1)
+        _check(reply, f"cannot ask {_name(mount)}")
+        steps = reply.get("dfs")
+    is_json = any(flag == "--json" for flag, _ in given)
+    try:
+        lines = json.dumps(steps, indent=2).splitlines() if is_json else dfs_lines_untrusted(steps)
+    except (ValueError, RecursionError):
+        raise _nonsense() from None
+    sys.stdout.write("".join(f"{_printable(line)}\n" for line in lines))
 
 
 def status_text_untrusted(status: Mapping[str, Any], *, as_json: bool) -> str:

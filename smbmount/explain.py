@@ -9,6 +9,7 @@ from engine import (
     AccessDenied,
     NotADirectory,
     NotFound,
+    PathNotCovered,
     RemoteProtocolError,
     ShareType,
     SmbError,
@@ -18,10 +19,10 @@ from smbmount.failures import MountFailure
 from smbmount.plan import Plan
 
 
-def explain(error: SmbError, plan: Plan) -> MountFailure:
-    """The failure to mount for an error of the engine."""
+def explain(error: SmbError, plan: Plan, tried: str = "mount") -> MountFailure:
+    """The failure to mount, or what else was `tried`, for an error of the engine."""
     advice = _advice(error, plan)
-    return MountFailure(one_line(f"cannot mount {plan.source}: {error}{advice and f'; {advice}'}"))
+    return MountFailure(one_line(f"cannot {tried} {plan.source}: {error}{advice and f'; {advice}'}"))
 
 
 def explain_prefix(error: SmbError, plan: Plan) -> MountFailure:
@@ -56,6 +57,8 @@ def _advice(error: SmbError, plan: Plan) -> str:
             return "check that the server runs, and that no firewall is in the way"
         case AccessDenied():
             return f"ask for the right to use the share, or log on as somebody else than {plan.login}"
+        case PathNotCovered():
+            return "leave out nodfs"
         case RemoteProtocolError():
             return "if this network can be trusted, run again with -d and report it"
         case _:

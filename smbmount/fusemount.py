@@ -8,25 +8,28 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import pyfuse3
 import trio
 
 import smbmount
-from engine import Share
+from engine import Crossing, Share
 from smbmount.aftermath import Aftermath
 from smbmount.allocator import rest
 from smbmount.control import Control
+from smbmount.dfs import dfs_status
 from smbmount.explain import one_line
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.mounttable import FUSE_CONNECTIONS, FUSE_TYPE, MountEntry, abort, detach, topmost_mount
 from smbmount.notify import Notifier
 from smbmount.operations import Operations
-from smbmount.plan import Plan, fuse_options
+from smbmount.plan import Plan, connect_below, fuse_options
 from smbmount.service import describe
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
+from smbmount.vfs.remote import RemoteShare
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ class FuseMount:
     def __init__(self, plan: Plan) -> None:
         self.initialised = trio.Event()
         """Set in the step in which the kernel's first request is answered."""
+        self._plan = plan
+        self._shares: Callable[[], list[Share]] = list
         self._source = plan.source
         self._mountpoint = plan.mountpoint
         self._options = fuse_options(plan)
@@ -73,7 +78,7 @@ class FuseMount:
 
         Raises `MountFailure` if FUSE refuses, and the errors of the engine.
         """
-        filesystem = FileSystem(share, config, tasks, self._notifier)
+        filesystem = FileSystem(self._served(share, tasks), config, tasks, self._notifier)
         await filesystem.start()
         operations = _AnnouncingOperations(filesystem, self._timeout, self.initialised)
         with _stderr_captured() as said:
@@ -94,6 +99,15 @@ class FuseMount:
             rest, lambda: _moved(share), filesystem.core.read_budget.drop_idle, share.release_buffers
         )
         return filesystem
+
+    def _served(self, share: Share, tasks: trio.Nursery) -> RemoteShare:
+        """The share, with what its links lead to where it has any (DFS)."""
+        if not share.is_distributed or not self._plan.options.dfs:
+            self._shares = lambda: [share]
+            return share
+        crossing = Crossing(share, partial(connect_below, self._plan), tasks)
+        self._shares = lambda: crossing.shares
+        return crossing
 
     async def main(self) -> None:
         """Serve requests until the mount is gone, or `terminate` is called."""
@@ -122,6 +136,7 @@ class FuseMount:
             "pid": os.getpid(),
             "version": smbmount.__version__,
             "connection": connection_status(share),
+            "dfs": dfs_status(step for one in self._shares() for step in one.dfs_steps()),
             "file_system": filesystem.counts(),
             "statistics": share.statistics().as_dict(),
         }

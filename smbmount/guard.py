@@ -14,11 +14,15 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import pyfuse3
 import trio
 
-from engine import SmbError
+from engine import PathNotCovered, SmbError
 from smbmount.vfs.errors import errno_of
 from smbmount.vfs.signals import postpone_deadline
 
 log = logging.getLogger(__name__)
+
+_MOST_TOLD = 100
+_told: set[str] = set()
+"""The places behind links that the log has told of."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +54,8 @@ def guarded(
         except pyfuse3.FUSEError:
             raise
         except (SmbError, OSError) as exc:
+            if isinstance(exc, PathNotCovered):
+                _tell_of_link(exc.place)
             log.debug("%s: %s", handler.__name__, exc)
             raise pyfuse3.FUSEError(errno_of(exc)) from None
         except trio.TooSlowError:
@@ -60,6 +66,13 @@ def guarded(
             raise pyfuse3.FUSEError(errno.EIO) from None
 
     return wrapper
+
+
+def _tell_of_link(place: str) -> None:
+    """Say once what to do about a folder that is on another server."""
+    if len(_told) < _MOST_TOLD and not any(f"{place}/".startswith(f"{told}/") for told in _told):
+        _told.add(place)
+        log.warning("%s is on another server (DFS): mount it by itself, or leave out nodfs", place)
 
 
 async def _within_deadline(owner: HasTimeout, call: Coroutine[Any, Any, R]) -> R:

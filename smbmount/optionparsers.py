@@ -17,6 +17,7 @@ Value = TypeVar("Value")
 _INTEGER: Final = re.compile(r"[0-9]{1,19}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _MODE: Final = re.compile(r"0?[0-7]{1,4}")
+_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|(?:\*\.)?[^\s:/\\\\*\[\]]+")
 _LAST_ID: Final = 2**32 - 2
 """2**32 - 1 is the kernel's "no such id"."""
 
@@ -127,6 +128,14 @@ def address(value: str) -> str:
         return str(ipaddress.ip_address(value))
     except ValueError:
         raise ValueError("must be an IPv4 or IPv6 address") from None
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    """Names, addresses (those of IPv6 in brackets) and patterns `*.domain`, with colons between them."""
+    found = tuple(_HOST.findall(value))
+    if not found or ":".join(found) != value:
+        raise ValueError("must be host names, addresses or *.DOMAIN, colons between them, [IPv6] in brackets")
+    return found
 
 
 def versions(value: str) -> VersionRange:

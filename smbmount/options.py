@@ -54,6 +54,8 @@ class MountOptions:
     mapposix: bool = True
     mfsymlinks: bool = True
     serverino: bool = True
+    dfs: bool = True
+    dfs_hosts: tuple[str, ...] = ()
     timeout: float = 60.0
     hard: bool = False
     echo_interval: float = 60.0
@@ -189,7 +191,11 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("nomfsymlinks",), "mfsymlinks", "no symbolic links in small files", constant=False),
     Option(("serverino",), "serverino", "inode numbers are the server's file ids (default)"),
     Option(("noserverino",), "serverino", "inode numbers are made up here", constant=False),
-    Option(("nodfs",), None, "taken: DFS referrals are never followed"),
+    Option(("nodfs",), "dfs", "DFS referrals to other servers are not followed, nor inside the mount",
+           constant=False),
+    Option(("dfs_hosts",), "dfs_hosts",
+           "hosts besides those of the server's own domain that DFS may take the password to: names, "
+           "addresses, *.DOMAIN", "HOST[:HOST…]", parse.hosts),
     Option(("soft",), "hard", "a call fails after timeout seconds (default)", constant=False),
     Option(("hard",), "hard", "a call waits for a server that is away as long as it takes"),
     Option(("timeout",), "timeout", "seconds that one call may take (default 60)", "SECONDS",

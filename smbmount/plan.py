@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from engine import AuthKind, ConnectConfig, Credentials, Dialect, Unc, parse_unc
+from engine import AuthKind, ConnectConfig, Credentials, Dialect, Share, Unc, connect, parse_unc
 from smbmount.credentials import Login, renew_login
 from smbmount.failures import CredentialsError, ExitCode, MountFailure
 from smbmount.options import MountOptions
@@ -98,7 +100,17 @@ def connect_config(plan: Plan) -> ConnectConfig:
         max_read=options.rsize,
         max_write=options.wsize,
         reconnect=True,
+        dfs=options.dfs,
+        dfs_hosts=options.dfs_hosts,
     )
+
+
+def connect_below(plan: Plan, path: str) -> AbstractAsyncContextManager[Share]:
+    """Connect once more, to what a path on the mount leads to (DFS)."""
+    prefix = "\\".join(part for part in (plan.prefix, path) if part)
+    unc = plan.unc._replace(prefix=prefix)
+    renew = partial(renewed_credentials, plan)
+    return connect(unc, credentials(plan.login), connect_config(plan), renew)
 
 
 def filesystem_config(plan: Plan) -> FileSystemConfig:
@@ -119,7 +131,6 @@ def filesystem_config(plan: Plan) -> FileSystemConfig:
         cache=options.cache,
         close_timeout=options.closetimeo,
         prefetch=options.prefetch,
-        prefix=plan.prefix,
         max_read=options.rsize,
         max_write=options.wsize,
     )

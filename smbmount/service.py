@@ -126,7 +126,7 @@ class Service:
         try:
             with self._whole:
                 async with self._backend.connect(
-                    plan.unc,
+                    plan.unc._replace(prefix=plan.prefix),
                     plans.credentials(plan.login),
                     plans.connect_config(plan),
                     partial(plans.renewed_credentials, plan),
@@ -181,7 +181,7 @@ class Service:
         if not self._plan.prefix:
             return
         try:
-            found = await share.stat(self._plan.prefix)
+            found = await share.stat("")
         except SmbError as error:
             raise explain_prefix(error, self._plan) from error
         if not found.is_directory:

@@ -49,7 +49,10 @@ class ConnectConfig:
     are used only where the server demands them. `seal` demands encryption of the whole session.
     `timeout` bounds, in seconds, the way to the share; `echo_interval` is the silence, in seconds,
     after which the server is asked for a sign of life. `max_read` and `max_write` lower the
-    server's own limits, in bytes. `reconnect` has a lost connection made anew.
+    server's own limits, in bytes. `reconnect` has a lost connection made anew. `dfs` has referrals to
+    other servers followed, all of which have to protect as is demanded here; `port` is theirs too, `address`
+    is not. With a password this goes to hosts of the same domain alone, and to `dfs_hosts`: names, addresses,
+    and patterns `*.example.com`.
     """
 
     port: int = DEFAULT_PORT
@@ -64,6 +67,8 @@ class ConnectConfig:
     max_read: int | None = None
     max_write: int | None = None
     reconnect: bool = False
+    dfs: bool = True
+    dfs_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.min_dialect > self.max_dialect:
@@ -81,7 +86,8 @@ class Unc(NamedTuple):
     prefix: str
 
     def __str__(self) -> str:
-        return f"//{self.server}/{self.share}"
+        folder = self.prefix.replace("\\", "/")
+        return f"//{self.server}/{self.share}" + (f"/{folder}" if folder else "")
 
     @property
     def tree_path(self) -> str:

@@ -11,6 +11,7 @@ import trio
 
 from engine.client.config import ConnectConfig, Credentials, Unc, parse_unc
 from engine.client.connection import Connection
+from engine.client.dfs import Resolver
 from engine.client.establish import Way
 from engine.client.link import Link
 from engine.client.share import Share
@@ -30,24 +31,36 @@ async def connect(
     config: ConnectConfig | None = None,
     renew: Callable[[], Sequence[Credentials]] | None = None,
 ) -> AsyncGenerator[Share, None]:
-    """Connect to `//server[:port]/share`; the share is disconnected when the block ends.
+    """Connect to `//server[:port]/share[/folder]`; the share is disconnected when the block ends.
+
+    Its paths start at the folder, whose existence is not looked at. Where a distributed tree says that it is
+    elsewhere (DFS, `config.dfs`), the share is the one that it leads to, and the first target that can be
+    used; if that is lost later, and does not come back at once, another takes its place.
 
     With `config.reconnect` a connection that is lost later is made anew, for as long as it takes: calls wait
     for it, and the caller bounds them. If the server then refuses the account, `renew` is called, in a
     thread, and the first of what it returns that was not refused yet is tried.
 
     Raises `TransportError` (no server there, or it stays silent for `config.timeout` seconds),
-    `AuthError` (the account is refused), `NtStatusError` (no such share, or no right to it),
-    `RemoteProtocolError` (the server breaks the protocol, or cannot protect as asked for), and
-    `ValueError` for a malformed name.
+    `AuthError` (the account is refused, or may not be used where the tree leads: `ForeignHost`),
+    `NtStatusError` (no such share, or no right to it), `RemoteProtocolError` (the server breaks the protocol,
+    or cannot protect as asked for), and `ValueError` for a malformed name.
     """
     config = config or ConnectConfig()
     way = Way(parse_unc(unc) if isinstance(unc, str) else unc, credentials, config, renew)
     try:
-        async with way.connection(config.timeout) as connection:
-            tree = await way.set_up(connection, config.timeout)
-            async with _connected(connection, tree, way) as share:
+        if config.dfs:
+            resolver = Resolver(way)
+            async with (
+                resolver.arrive(way, config.timeout, config.timeout) as found,
+                _connected(found.connection, found.tree, found.way, resolver) as share,
+            ):
                 yield share
+        else:
+            async with way.connection(config.timeout) as connection:
+                tree = await way.set_up(connection, config.timeout)
+                async with _connected(connection, tree, way) as share:
+                    yield share
     except BaseExceptionGroup as group:
         # The nursery wraps what is raised inside it; the tasks in it raise nothing themselves.
         error = _only_leaf(group)
@@ -65,13 +78,12 @@ def _only_leaf(error: BaseException) -> BaseException | None:
 
 
 @asynccontextmanager
-async def _connected(connection: Connection, tree: Tree, way: Way) -> AsyncGenerator[Share, None]:
-    negotiated, config = connection.negotiated, way.config
-    assert negotiated is not None
-    max_read = min(negotiated.max_read, config.max_read or negotiated.max_read)
-    max_write = min(negotiated.max_write, config.max_write or negotiated.max_write)
-    link = Link(way, tree) if config.reconnect else None
-    share = Share(tree, way.unc, max_read=max_read, max_write=max_write, link=link)
+async def _connected(
+    connection: Connection, tree: Tree, way: Way, resolver: Resolver | None = None
+) -> AsyncGenerator[Share, None]:
+    config = way.config
+    link = Link(way, tree, resolver) if config.reconnect else None
+    share = Share(tree, way.unc, config, link, resolver)
     async with trio.open_nursery() as nursery:
         if link is not None:
             nursery.start_soon(link.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final, Literal, TypeVar, overload
 from uuid import UUID
 
@@ -9,8 +10,10 @@ from engine import ntstatus
 from engine.client.compound import send_related, send_unrelated
 from engine.client.pipe import Pipe, open_pipe
 from engine.client.requests import RELATED, CompoundRequest, Ioctl
+from engine.client.rooting import below
 from engine.client.tree import Tree
-from engine.errors import NtStatusError, error_from_status
+from engine.errors import BufferOverflow, NtStatusError, RemoteProtocolError, error_from_status
+from engine.proto.referrals import read_untrusted, split_name
 from engine.wire.constants import Access, CreateOptions
 from engine.wire.create import CloseRequest, CreateRequest
 from engine.wire.dfs import DfsReferralRequest, DfsReferralRequestEx, DfsReferralResponse
@@ -26,6 +29,8 @@ from engine.wire.reparse import ReparsePoint, decode_reparse_untrusted, encode_r
 
 _CLOSE: Final = CloseRequest(file_id=FILE_ID_RELATED)
 _ROOM: Final = 65536
+_REFERRAL_ROOMS: Final = (65536, 1 << 20)
+"""Bytes for referrals: a server cuts what does not fit, and is asked again for all of it once."""
 _REPARSE_ROOM: Final = 16384
 """The largest reparse point that there is ([MS-FSCC] 2.1.2.1)."""
 
@@ -128,12 +133,28 @@ class TreeControls:
             code, data = FsctlCode.DFS_GET_REFERRALS, DfsReferralRequest(name).encode()
         else:
             code, data = FsctlCode.DFS_GET_REFERRALS_EX, DfsReferralRequestEx(name, site).encode()
-        return DfsReferralResponse.decode_untrusted(await self._control(code, data, _ROOM, what))
+        for room in _REFERRAL_ROOMS[:-1]:
+            with contextlib.suppress(BufferOverflow):
+                return DfsReferralResponse.decode_untrusted(await self._control(code, data, room, what))
+        return DfsReferralResponse.decode_untrusted(
+            await self._control(code, data, _REFERRAL_ROOMS[-1], what)
+        )
+
+    async def link_length(self, path: str) -> int:
+        """Of how many parts of `path` the server says that they are a link to elsewhere (one round trip).
+
+        Raises `NotFound` if none are, `RemoteProtocolError` for an answer that makes no sense.
+        """
+        name = split_name(self._dfs_name(path))
+        entry = read_untrusted(name, await self.referrals(path), 0.0)
+        length = len(entry.name) - (len(name) - len(split_name(path)))
+        if length <= 0:
+            raise RemoteProtocolError(f"the server says that all of {self._tree.path} is elsewhere")
+        return length
 
     def _dfs_name(self, path: str) -> str:
         # Referrals name servers with one backslash where tree connects have two ([MS-DFSC] 2.2.2).
-        share = self._tree.path.removeprefix("\\")
-        return f"{share}\\{path}" if path else share
+        return below(self._tree.path.removeprefix("\\"), below(self._tree.prefix, path))
 
     async def network_interfaces(self) -> list[NetworkInterfaceInfo]:
         """The addresses that the server can be reached at (one round trip; SMB 3.0 or newer).

@@ -14,7 +14,7 @@ import trio
 from engine.client.buffers import BufferPool
 from engine.client.config import DEFAULT_PORT, ConnectConfig, Credentials, Unc
 from engine.client.connection import Batch, Connection, open_connection
-from engine.client.session import log_on
+from engine.client.session import Session, log_on
 from engine.client.transport import open_transport
 from engine.client.tree import Tree, connect_tree
 from engine.crypto.preauth import PreauthIntegrity
@@ -115,13 +115,25 @@ class Way:
         raise TransportError(f"{self.unc.server} took the connection but did not answer within {seconds:g} s")
 
     async def _set_up(self, connection: Connection, previous_session_id: int) -> Tree:
-        config, offer = self.config, self._offer()
+        session = await self.log_on(connection, previous_session_id)
+        return await self.connect_share(session, self.unc.tree_path, self.unc.prefix)
+
+    async def log_on(self, connection: Connection, previous_session_id: int = 0) -> Session:
+        """Agree on a dialect and log on. Raises what `connect` does."""
         preauth = PreauthIntegrity()
-        negotiated = await _negotiate(connection, offer, preauth)
-        session = await log_on(connection, self.credentials, config, preauth, previous_session_id)
-        tree = await connect_tree(session, self.unc.tree_path)
+        await _negotiate(connection, self._offer(), preauth)
+        return await log_on(connection, self.credentials, self.config, preauth, previous_session_id)
+
+    async def connect_share(self, session: Session, path: str, prefix: str = "") -> Tree:
+        r"""Connect to `\\server\share`, and check the negotiation if need be ([MS-SMB2] 3.2.5.5).
+
+        Raises `NtStatusError` if there is no such share or no right to it.
+        """
+        tree = await connect_tree(session, path, prefix)
+        negotiated = session.connection.negotiated
+        assert negotiated is not None
         if negotiated.dialect is not Dialect.SMB_3_1_1:
-            await _validate(tree, offer, negotiated)
+            await _validate(tree, self._offer(), negotiated)
         return tree
 
     def _offer(self) -> Offer:
@@ -136,7 +148,7 @@ class Way:
         )
 
 
-async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthIntegrity) -> Negotiated:
+async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthIntegrity) -> None:
     reply = await connection.request_hashed(negotiate_request(offer), Batch(SessionState()), preauth)
     if reply.header.status != STATUS_SUCCESS:
         raise error_from_status(
@@ -152,7 +164,6 @@ async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthInteg
             f"encryption is demanded, but the server offers none with dialect 0x{negotiated.dialect:04X}"
         )
     connection.use(negotiated)
-    return negotiated
 
 
 def _range(offer: Offer) -> str:

@@ -20,6 +20,7 @@ import trio
 from engine import ntstatus
 from engine.client.config import Credentials
 from engine.client.connection import Connection
+from engine.client.dfs import Resolver, is_gone
 from engine.client.establish import Way
 from engine.client.handles import Handle, NotGivenBack
 from engine.client.session import Session, log_on_again
@@ -53,6 +54,10 @@ sent again later and later, those of a new attempt at once."""
 _SLOW_EVERY: Final = 16
 _SLOW: Final = 4.0
 """One attempt in so many has so many times as long, in case the line has become slower than it was."""
+
+_LOYALTY: Final = 3.0
+"""Seconds for which a server is waited for before another target of a distributed tree takes its place, and
+between two looks for one."""
 
 _SET_UP: Final = 5.0
 """Seconds for the way to the share at first; twice as many after each time that this was too short."""
@@ -88,11 +93,13 @@ _BY_ADDRESS: Final = (errno.EHOSTUNREACH, errno.EIO)
 class Link:
     """The life of one tree over its connections. `run` is its task; `end` ends it."""
 
-    def __init__(self, way: Way, tree: Tree) -> None:
+    def __init__(self, way: Way, tree: Tree, resolver: Resolver | None = None) -> None:
         self.scope = trio.CancelScope(shield=True)
         """Around `run`. Shielded, as a cancelled mount still writes what it has."""
         self._way = way
         self._tree = tree
+        self._resolver = resolver
+        self._look_elsewhere_at = 0.0
         self._refusal: SmbError | None = None
         self._said = ""
         self._refused: set[Credentials] = set()
@@ -193,6 +200,8 @@ class Link:
             if error is None:
                 return
             log.debug("%s cannot be reached again: %s", self._way.unc, error)
+            if self._may_leave(error, begun) and await self._try_elsewhere(seconds, begun):
+                return
             if isinstance(error, AuthError) and await self._change_account():
                 continue
             if self._note_refusal(error):
@@ -202,6 +211,29 @@ class Link:
                 await trio.sleep_until(max(next_at, trio.current_time() + _jittered(_LEAST_PAUSE)))
                 pause = min(2 * pause, _LONGEST_PAUSE)
         await trio.sleep_forever()
+
+    def _may_leave(self, error: SmbError, begun: float) -> bool:
+        """Whether it is time to try another target: what is open does not come along."""
+        if self._resolver is None or not self._resolver.has_choice:
+            return False
+        now = trio.current_time()
+        if now < self._look_elsewhere_at or (now < begun + _LOYALTY and not is_gone(error)):
+            return False
+        self._look_elsewhere_at = now + _LOYALTY
+        return True
+
+    async def _try_elsewhere(self, seconds: float, begun: float) -> bool:
+        """Go on with another target; whether one was found, and is lost again."""
+        assert self._resolver is not None
+        try:
+            async with self._resolver.arrive(self._way, seconds, self._patience, leave=True) as found:
+                log.warning("%s is replaced by %s", self._way.unc, found.way.unc)
+                self._way = found.way
+                await self._go_on(found.tree, begun, elsewhere=True)
+        except SmbError as error:
+            log.debug("%s is nowhere else: %s", self._way.unc, error)
+            return False
+        return True
 
     async def _change_account(self) -> bool:
         """Whether there is another account, or password, than those refused lately; it is used then."""
@@ -255,8 +287,8 @@ class Link:
             error = unreachable
         return error
 
-    async def _go_on(self, tree: Tree, begun: float) -> None:
-        self._tree.adopt(tree)
+    async def _go_on(self, tree: Tree, begun: float, *, elsewhere: bool = False) -> None:
+        self._tree.adopt(tree, elsewhere=elsewhere)
         self._tree.is_settling = True
         self._refusal = None
         self._address = tree.connection.remote_address

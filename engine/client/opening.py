@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -79,7 +79,9 @@ class Span:
 class Opener:
     """Opens the files of one share."""
 
-    def __init__(self, tree: Tree, telling: Telling, max_read: int, max_write: int) -> None:
+    def __init__(
+        self, tree: Tree, telling: Telling, max_read: Callable[[], int], max_write: Callable[[], int]
+    ) -> None:
         self._tree = tree
         self._telling = telling
         self._max_read = max_read
@@ -92,7 +94,7 @@ class Opener:
         """
         exclusive = wanted.disposition is Disposition.CREATE
         for attempt in range(ATTEMPTS):
-            connection, span = await self._tree.ready(), Span()
+            connection, span, moves = await self._tree.ready(), Span(), self._tree.moves
             try:
                 return await self._open_once(wanted)
             except SmbError as error:
@@ -101,6 +103,9 @@ class Opener:
                     self._tree.give_way(error, connection, repeatable=not exclusive)
                 except OutcomeUnknown:
                     made = await self._find_made(wanted, span)
+                    if self._tree.moves != moves and made is not None:
+                        made.close_later()
+                    self._tree.check_not_moved(moves, f"make {wanted.path}")
                     if made is not None:
                         return made
                 if attempt == ATTEMPTS - 1:
@@ -178,8 +183,8 @@ class Opener:
             stat,
             self._telling,
             existed=response.create_action != CreateAction.CREATED,
-            max_read=self._max_read,
-            max_write=self._max_write,
+            max_read=self._max_read(),
+            max_write=self._max_write(),
             lease=wanted.lease if is_leased else None,
             initial_data=initial_data,
         )

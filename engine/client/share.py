@@ -17,10 +17,11 @@ import trio
 
 from engine import ntstatus
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
-from engine.client.config import Unc
+from engine.client.config import ConnectConfig, Unc
 from engine.client.controls import TreeControls
 from engine.client.copy import Progress, copy_new
 from engine.client.description import ConnectionDescription, describe
+from engine.client.dfs import DfsStep, Resolver
 from engine.client.extended_attributes import get_ea, list_eas, set_ea
 from engine.client.file import File
 from engine.client.folder import Folder, open_folder
@@ -51,6 +52,7 @@ from engine.errors import (
 )
 from engine.proto.inflight import Reply
 from engine.proto.lease_grants import LeaseKind
+from engine.proto.negotiation import Negotiated
 from engine.proto.statistics import Statistics
 from engine.wire.constants import (
     SHARE_ALL,
@@ -104,20 +106,55 @@ class Share(TreeControls):
     connection is lost, `RemoteProtocolError` if it cannot be trusted. Cancelling any of them is safe.
     """
 
-    def __init__(self, tree: Tree, unc: Unc, max_read: int, max_write: int, link: Link | None = None) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        unc: Unc,
+        config: ConnectConfig,
+        link: Link | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
         self.unc = unc
-        self.max_read = max_read
-        """Bytes that one READ may ask for."""
-        self.max_write = max_write
-        """Bytes that one WRITE may carry."""
         self.supports_file_ids = True
         super().__init__(tree)
+        self._limits = config
         self._link = link
+        self._resolver = resolver
         self._telling = Telling()
-        self._opener = Opener(tree, self._telling, max_read, max_write)
-        negotiated = tree.connection.negotiated
+        tree.on_moved = self._telling.begin_anew
+        self._opener = Opener(tree, self._telling, lambda: self.max_read, lambda: self.max_write)
+
+    @property
+    def _negotiated(self) -> Negotiated:
+        negotiated = self._tree.connection.negotiated
         assert negotiated is not None
-        self._negotiated = negotiated
+        return negotiated
+
+    @property
+    def max_read(self) -> int:
+        """Bytes that one READ may ask for."""
+        limit = self._negotiated.max_read
+        return min(limit, self._limits.max_read or limit)
+
+    @property
+    def max_write(self) -> int:
+        """Bytes that one WRITE may carry."""
+        limit = self._negotiated.max_write
+        return min(limit, self._limits.max_write or limit)
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether folders of it may be on other servers, by what the server says."""
+        return self._tree.is_distributed
+
+    @property
+    def has_open_files(self) -> bool:
+        """Whether files are open that would be opened again on another connection (`reconnect`)."""
+        return bool(self._tree.handles)
+
+    def dfs_steps(self) -> list[DfsStep]:
+        """The referrals that led to the server of now, with their targets; empty if there were none."""
+        return [] if self._resolver is None else self._resolver.steps()
 
     @property
     def description(self) -> ConnectionDescription:
@@ -277,14 +314,16 @@ class Share(TreeControls):
         )
         what = f"make the folder {path}"
         await self._tree.ready()
-        span = Span()
+        span, moves = Span(), self._tree.moves
         try:
             if not self._telling.has_ids:
                 return await self._create_and_ask(create, what)
             created, _ = await self._tree.exchange(create, _CLOSE, what=what)
         except OutcomeUnknown:
             span.end()
-            return await self._find_folder(path, span) or await self.mkdir(path, lease=lease)
+            made = await self._find_folder(path, span)
+            self._tree.check_not_moved(moves, what)
+            return made or await self.mkdir(path, lease=lease)
         response = CreateResponse.decode_untrusted(created.message)
         file_id = self._telling.file_id(response)
         return await self.stat(path) if file_id is None else stat_from_create(response, file_id)
@@ -428,10 +467,14 @@ class Share(TreeControls):
     ) -> None:
         """`was_done` looks up whether a change took effect that must not be made twice."""
         for _ in range(ATTEMPTS):
+            await self._tree.ready()
+            moves = self._tree.moves
             try:
                 return await self._change_once(path, access, options, steps, what, lease)
             except OutcomeUnknown:
-                if was_done is None or await was_done():
+                is_done = was_done is None or await was_done()
+                self._tree.check_not_moved(moves, what)
+                if is_done:
                     return
         raise TransportError(f"{what}: the connection is lost each time")
 
@@ -511,14 +554,14 @@ class Share(TreeControls):
         write = WriteRequest(data=data, offset=0, file_id=FILE_ID_RELATED)
         # Which file it is comes first: some servers refuse all that follows a refusal.
         await self._tree.ready()
-        span = Span()
+        span, moves = Span(), self._tree.moves
         try:
             replies = await self._tree.exchange(
                 create, _QUERY_ALL, write, _CLOSE_TELLING, what=f"write {path}"
             )
         except OutcomeUnknown:
             span.end()
-            return await self._write_again(path, data, disposition, lease, span)
+            return await self._write_again(path, data, disposition, lease, span, moves)
         except NtStatusError as error:
             created, queried = error.replies[:2] if error.index > 1 else (None, None)
             if isinstance(created, Reply) and isinstance(queried, Reply) and _was_created(created):
@@ -540,13 +583,21 @@ class Share(TreeControls):
             raise
 
     async def _write_again(
-        self, path: str, data: Buffer, disposition: Disposition, lease: Lease | None, span: Span
+        self,
+        path: str,
+        data: Buffer,
+        disposition: Disposition,
+        lease: Lease | None,
+        span: Span,
+        moves: int,
     ) -> FileStat:
         """The connection was lost while a file was made: write it again, unless it is another's."""
         try:
             stat = await self.stat(path)
         except NotFound:
+            self._tree.check_not_moved(moves, f"write {path}")
             return await self.write_file(path, data, disposition=disposition, lease=lease)
+        self._tree.check_not_moved(moves, f"write {path}")
         if was_made(stat, span, self._tree):
             return await self._write_in_parts(path, data, Disposition.OPEN, 0, lease)
         # A server may have been slow to make it; the content tells too.

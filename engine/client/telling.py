@@ -26,6 +26,10 @@ class Telling:
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Nothing is known: another server answers from now on."""
         self.at_close = True
         self._volumes: set[int] = set()
         self._is_refused = False

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol, TypeVar
 
 from engine import ntstatus
 from engine.client.connection import Batch, Connection
 from engine.client.handles import ON_A_FILE, Handle
 from engine.client.repeating import may_repeat
+from engine.client.rooting import below, rooted
 from engine.client.session import Session
 from engine.errors import (
     FileClosed,
     HandleLost,
     NtStatusError,
     OutcomeUnknown,
+    PathNotCovered,
     RemoteProtocolError,
     SessionDeleted,
     SessionExpired,
@@ -28,7 +30,7 @@ from engine.errors import (
 )
 from engine.proto.credits import CreditShortage
 from engine.proto.inflight import Reply, Request
-from engine.wire.constants import Command, ShareFlags, ShareType
+from engine.wire.constants import Command, ShareCapabilities, ShareFlags, ShareType
 from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
 from engine.wire.primitives import FILE_ID_RELATED, FileId
 from engine.wire.tree import TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
@@ -78,9 +80,12 @@ class Tree:
     With a `link` it is the same tree over several connections, one after the other; `epoch` counts them.
     """
 
-    def __init__(self, session: Session, path: str, tree_id: int, response: TreeConnectResponse) -> None:
-        self.path = path
+    def __init__(
+        self, session: Session, path: str, tree_id: int, response: TreeConnectResponse, prefix: str = ""
+    ) -> None:
         self.epoch = 0
+        self.moves = 0
+        """How often another server has taken the place of the one before."""
         self.lost_ns = 0
         """When the last connection was last heard of, by the server's clock, in nanoseconds since 1970."""
         self.link: Link | None = None
@@ -90,9 +95,17 @@ class Tree:
         """What is open and can be opened again."""
         self.may_be_resilient = True
         """Whether the server has not refused a resilient handle yet."""
-        self._use(session, tree_id, response)
+        self.on_moved: Callable[[], None] = lambda: None
+        """Called when another server is found in place of the one before."""
+        self._use(session, path, prefix, tree_id, response)
 
-    def _use(self, session: Session, tree_id: int, response: TreeConnectResponse) -> None:
+    def _use(
+        self, session: Session, path: str, prefix: str, tree_id: int, response: TreeConnectResponse
+    ) -> None:
+        self.path = path
+        """The share, as TREE_CONNECT names it."""
+        self.prefix = prefix
+        """The folder of the share that paths start at."""
         self.session = session
         self.connection: Connection = session.connection
         self.tree_id = tree_id
@@ -102,14 +115,40 @@ class Tree:
         )
         """How requests to this share are sent."""
 
-    def adopt(self, other: Tree) -> None:
-        """Go on as `other`, which is the same share on a new connection."""
+    def adopt(self, other: Tree, *, elsewhere: bool = False) -> None:
+        """Go on as `other`, which is the same share on a new connection.
+
+        `elsewhere` says that it is another server's copy of it. What was open is lost then: no number or time
+        of the one server tells which file it is on the other.
+        """
         self.lost_ns = self.connection.clock_ns + int(self.connection.last_heard * 1e9)
-        self._use(other.session, other.tree_id, other.response)
+        self._use(other.session, other.path, other.prefix, other.tree_id, other.response)
         self.epoch += 1
+        if elsewhere:
+            self.moves += 1
+            self.may_be_resilient = True
+            self.on_moved()
+            self._lose_handles()
         for handle in self.handles:
             if handle.epoch != self.epoch:
                 handle.await_restoration()
+
+    def check_not_moved(self, moves: int, what: str) -> None:
+        """Raise `TransportError` if `moves` counts more than then: another server cannot tell what became of
+        a request that the one before did not answer."""
+        if self.moves != moves:
+            raise TransportError(f"{what}: another server has taken over, and what became of it is not known")
+
+    def _lose_handles(self) -> None:
+        handles, self.handles = self.handles, set()
+        for handle in handles:
+            handle.give_up(HandleLost(f"{handle.path} was open on a server that another has replaced"))
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether the share says that folders of it may be elsewhere ([MS-SMB2] 2.2.10)."""
+        flags = self.response.share_flags & (ShareFlags.DFS | ShareFlags.DFS_ROOT)
+        return bool(flags or self.response.capabilities & ShareCapabilities.DFS)
 
     @property
     def share_type(self) -> ShareType:
@@ -203,6 +242,8 @@ class Tree:
                 return replies
             self.close_leftover(connection, batch, sent, replies)
             failed.replies = tuple(replies)
+            if isinstance(failed, PathNotCovered):
+                failed.place = self._place_of(requests)
             if revivals == REVIVALS or not await self.revive(failed, connection, handle):
                 raise failed
             revivals += 1
@@ -220,6 +261,11 @@ class Tree:
                 return error
         return None
 
+    def _place_of(self, requests: Sequence[Request]) -> str:
+        """`//server/share/folder` of what requests are about, as far as they name it."""
+        path = next((request.name for request in requests if isinstance(request, CreateRequest)), "")
+        return f"{self.path}\\{below(self.prefix, path)}".rstrip("\\").replace("\\", "/")
+
     def _checked(self, requests: Sequence[Request]) -> Sequence[Request]:
         """Raise `HandleLost` for a FileId from before a loss, maybe: it could be another file's now."""
         if self.epoch and any(isinstance(one, ON_A_FILE) and one.file_id not in _NO_FILE for one in requests):
@@ -236,7 +282,7 @@ class Tree:
         urgent: bool = False,
     ) -> list[Reply]:
         """Send requests once on `connection`, related where there are several; whatever their statuses."""
-        related = len(requests) > 1
+        related, requests = len(requests) > 1, rooted(requests, self.prefix)
         try:
             if related and not connection.fits(requests):
                 raise CreditShortage(f"{what}: too few credits for {len(requests)} requests at once")
@@ -254,7 +300,8 @@ class Tree:
         for attempt in range(ATTEMPTS):
             connection, batch = await self.ready(), self.batch
             try:
-                return await self._send_each(connection, batch, self._checked(requests))
+                sent = rooted(self._checked(requests), self.prefix)
+                return await self._send_each(connection, batch, sent)
             except SmbError as error:
                 self.give_way(error, connection, repeatable=may_repeat(requests))
                 if attempt == ATTEMPTS - 1:
@@ -387,8 +434,11 @@ def _with_file_id(request: Request, file_id: FileId) -> Request:
     return request
 
 
-async def connect_tree(session: Session, path: str) -> Tree:
-    r"""Connect to `\\server\share`. Raises `NtStatusError` if there is no such share or no right to it."""
+async def connect_tree(session: Session, path: str, prefix: str = "") -> Tree:
+    r"""Connect to `\\server\share`, whose folder `prefix` is to be the root of all paths.
+
+    Raises `NtStatusError` if there is no such share or no right to it.
+    """
     # 3.1.1 demands this one signed even where nothing else is ([MS-SMB2] 3.2.4.1.1).
     batch = session.signed_batch(session.batch())
     reply = await session.connection.request(TreeConnectRequest(path), batch)
@@ -401,4 +451,4 @@ async def connect_tree(session: Session, path: str) -> Tree:
         )
     if response.share_type not in _SHARE_TYPES:
         raise RemoteProtocolError(f"{path} is a share of an unknown type, {response.share_type}")
-    return Tree(session, path, reply.header.tree_id, response)
+    return Tree(session, path, reply.header.tree_id, response, prefix)

@@ -10,7 +10,6 @@ from typing import Literal
 class FileSystemConfig:
     """How the share is shown. Times are seconds, sizes bytes, modes permission bits.
 
-    `prefix` is the folder below the share's root that becomes the root of the mount, as an SMB path;
     `max_read` and `max_write` lower what the share allows per request. `server_inode_numbers` takes the
     server's file ids for `st_ino`. `symlinks`: `contain` keeps targets inside the mount, `all` trusts
     them, `none` shows links as the plain files they are and makes none. `cache="none"` reads and writes
@@ -35,7 +34,6 @@ class FileSystemConfig:
     cache: Literal["strict", "none", "loose"] = "strict"
     close_timeout: float = 10.0
     prefetch: bool = True
-    prefix: str = ""
     max_read: int | None = None
     max_write: int | None = None
     statfs_timeout: float = 5.0

@@ -75,7 +75,7 @@ class Core:
         self.spawn = spawn
         self.names = NameMap(map_reserved=config.map_names)
         trust = config.server_inode_numbers and share.supports_file_ids
-        self.inodes = InodeTable(root, prefix=config.prefix, trust_file_ids=trust)
+        self.inodes = InodeTable(root, trust_file_ids=trust)
         self.files: HandleTable[FileHandle] = HandleTable()
         self.moves = Moves()
         self.kernel = kernel

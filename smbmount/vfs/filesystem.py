@@ -60,7 +60,7 @@ class FileSystem:
     async def start(self) -> None:
         """Look at the root; `PosixError` ENOTDIR if it is no folder, or the engine's error."""
         asked_at = trio.current_time()
-        root = await self._share.stat(self._config.prefix)
+        root = await self._share.stat("")
         if not root.is_directory:
             raise PosixError(errno.ENOTDIR, "what is to be mounted is a file, not a folder")
         self.core = Core(self._share, self._config, root, self._nursery.start_soon, self._kernel)

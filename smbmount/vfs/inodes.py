@@ -403,11 +403,10 @@ class Dentry:
 class InodeTable:
     """All inodes that are known, by number and by file id.
 
-    `prefix` is the SMB path of the root; `trust_file_ids` says whether the server's ids identify files.
+    `trust_file_ids` says whether the server's ids identify files.
     """
 
-    def __init__(self, root: FileStat, *, prefix: str, trust_file_ids: bool) -> None:
-        self._prefix = prefix
+    def __init__(self, root: FileStat, *, trust_file_ids: bool) -> None:
         self._trust_file_ids = trust_file_ids
         self._by_number: dict[int, Inode] = {}
         self._by_file_id: dict[int, Inode] = {}
@@ -440,8 +439,6 @@ class InodeTable:
             inode = dentry.parent
         if inode is not self.root:
             raise PosixError(errno.ESTALE, "the file has no name any more")
-        if self._prefix:
-            parts.append(self._prefix)
         return "\\".join(reversed(parts))
 
     def child_path(self, parent: Inode, smb_name: str) -> str:

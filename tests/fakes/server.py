@@ -94,8 +94,12 @@ class FakeServer:
         self.refuses_accounts = False
         """Whether nobody is let in any more."""
         self.tree = MemoryTree()
+        self.host = "127.0.0.1"
         self.port = 0
+        self.refused_shares: dict[str, int] = {}
+        """The statuses of shares that nobody may connect to, by their names in lower case."""
         self.peers: list[Peer] = []
+        self.tree_connects: list[str] = []
         self.received: list[Command] = []
         self.cancels: list[Header] = []
         self._negotiated: NegotiateResponse | None = None
@@ -109,7 +113,7 @@ class FakeServer:
     @property
     def unc(self) -> str:
         """What to connect to."""
-        return f"//127.0.0.1:{self.port}/data"
+        return f"//{self.host}:{self.port}/data"
 
     @property
     def signing_algorithm(self) -> SigningAlgorithm:
@@ -273,8 +277,8 @@ class FakeServer:
 
 @asynccontextmanager
 async def running(server: FakeServer) -> AsyncGenerator[FakeServer, None]:
-    """Run `server` on a free port of 127.0.0.1; fails if a client broke the rules."""
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    """Run `server` on its port, or a free one, of its host; fails if a client broke the rules."""
+    (listener,) = await trio.open_tcp_listeners(server.port, host=server.host)
     server.port = listener.socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, server.handle, [listener])

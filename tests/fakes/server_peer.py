@@ -345,6 +345,10 @@ class Peer:
             case LogoffRequest():
                 return LogoffResponse()
             case TreeConnectRequest():
+                share = request.path.rpartition("\\")[2].lower()
+                if refusal := self.server.refused_shares.get(share):
+                    raise Refused(refusal)
+                self.server.tree_connects.append(request.path)
                 return TreeConnectResponse(
                     self.server.share_type,
                     self.server.share_flags,
@@ -393,7 +397,10 @@ class Peer:
         if request.ctl_code == FsctlCode.VALIDATE_NEGOTIATE_INFO:
             output = self.server.validation(memoryview(request.input))
         elif self._current is None and request.file_id == FILE_ID_RELATED:
-            output = self.server.tree.controls.answer_tree(request.ctl_code, memoryview(request.input))
+            controls = self.server.tree.controls
+            output = controls.answer_tree(request.ctl_code, memoryview(request.input))
+            if len(output) > request.max_output_response:
+                raise Refused(ntstatus.STATUS_BUFFER_OVERFLOW, output[: request.max_output_response])
         else:
             output = self.server.tree.ioctl(
                 self._file(request.file_id), request.ctl_code, memoryview(request.input)

@@ -21,9 +21,11 @@ from engine.proto.negotiation import (
     check_validation_untrusted,
     negotiate_request,
 )
+from engine.proto.referrals import LONGEST_LIFE, SHORTEST_LIFE, read_untrusted, split_name
 from engine.wire import create_contexts
 from engine.wire.constants import Command, Dialect, HeaderFlags, LeaseState, LockFlags, OplockLevel
 from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
+from engine.wire.dfs import DfsReferralResponse
 from engine.wire.header import UNSOLICITED_MESSAGE_ID, Header
 from engine.wire.io import EchoRequest, IoctlRequest, LockElement, LockRequest, ReadRequest, WriteRequest
 from engine.wire.ioctl import ValidateNegotiateInfoResponse
@@ -379,6 +381,19 @@ def _grant(data: bytes) -> None:
     assert grant is None or grant.lease_key == bytes(16)
 
 
+def _referral(data: bytes) -> None:
+    """The length of a name, the name, and what is said of it."""
+    script = Script(data)
+    length = script.number()
+    name = ("server", "share", *split_name(script.piece(length).decode("latin-1")))
+    response = DfsReferralResponse.decode_untrusted(memoryview(data)[1 + length :])
+    entry = read_untrusted(name, response, 0.0)
+    assert entry.name == name[: len(entry.name)]
+    assert SHORTEST_LIFE <= entry.expires <= LONGEST_LIFE
+    assert set(entry.order) == set(entry.targets)
+    assert all(len(target.place) >= 2 for target in entry.targets)
+
+
 PROTO_TARGETS: Final = (
     Target("proto.negotiation", _negotiation, covers=covering(check_response_untrusted)),
     Target("proto.validation", _validation, covers=covering(check_validation_untrusted)),
@@ -386,4 +401,5 @@ PROTO_TARGETS: Final = (
     Target("proto.frame", _frame),
     Target("proto.leases", _leases),
     Target("proto.grant", _grant, covers=covering(only_grant_untrusted)),
+    Target("proto.referral", _referral, covers=covering(read_untrusted)),
 )

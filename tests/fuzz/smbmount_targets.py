@@ -10,6 +10,7 @@ from engine.wire.create import CreateResponse
 from smbmount.control import BadRequest, CopyRequest, StatusRequest, parse_request_untrusted
 from smbmount.credentials import parse_credentials
 from smbmount.ctl import CtlError, progress_text_untrusted, read_reply_untrusted, status_text_untrusted
+from smbmount.dfs import dfs_lines_untrusted
 from smbmount.failures import CredentialsError, OptionError
 from smbmount.mounttable import parse_mountinfo
 from smbmount.operations import entry_from
@@ -128,6 +129,11 @@ def _attributes(data: bytes) -> None:
     may_be_symlink(stat)
 
 
+def _steps(data: bytes) -> None:
+    """What a daemon says of its referrals."""
+    dfs_lines_untrusted(read_reply_untrusted(data).get("dfs"))
+
+
 def _mounts(data: bytes) -> None:
     list(parse_mountinfo(data))
 
@@ -139,6 +145,7 @@ SMBMOUNT_TARGETS: Final = (
     Target("credentials", _credentials, (CredentialsError,)),
     Target("control", _control, (BadRequest,), covering(parse_request_untrusted)),
     Target("ctl", _reply, (CtlError,), _CTL),
+    Target("ctl_dfs", _steps, (CtlError, ValueError), covering(dfs_lines_untrusted)),
     Target("mounttable", _mounts, ()),
     Target("attributes", _attributes),
     Target("vfs.symlinks", _symlink, (), covering(symlinks.decode_untrusted)),

@@ -178,6 +178,11 @@ class SambaServer:
     # What it is
 
     @property
+    def is_running(self) -> bool:
+        """Whether smbd was started, and not stopped since."""
+        return self._process is not None
+
+    @property
     def base(self) -> Path:
         """The folder that holds everything of this server."""
         if self._base is None:

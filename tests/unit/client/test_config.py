@@ -107,7 +107,7 @@ def test_what_was_put_together_comes_apart_again(
 
 def test_a_share_shows_as_it_is_written() -> None:
     unc = Unc("srv", 4450, "data", "a")
-    assert str(unc) == "//srv/data"
+    assert str(unc) == "//srv/data/a"
     assert unc.tree_path == r"\\srv\data"
 
 

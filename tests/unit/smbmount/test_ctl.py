@@ -23,6 +23,7 @@ from smbmount.ctl import (
     size_text,
     status_text_untrusted,
 )
+from smbmount.dfs import dfs_lines_untrusted
 from smbmount.mounttable import MountEntry
 
 SMB = "fuse.smbmount"
@@ -230,3 +231,55 @@ def test_a_status_is_shown_without_control_characters() -> None:
     assert "LOST: a\\nb\n" in text
     assert all(line.isprintable() for line in text.splitlines())
     assert json.loads(status_text_untrusted(status, as_json=True)) == status
+
+
+STEPS = [
+    {
+        "name": "\\\\srv\\dfs\\link",
+        "kind": "link",
+        "seconds_left": 12,
+        "targets": [
+            {"name": "\\\\a\\x", "site": 0, "active": False},
+            {"name": "\\\\b\\y", "site": 1, "active": True},
+        ],
+    },
+    {"name": "\\\\b\\y", "kind": "root", "seconds_left": -3, "targets": []},
+]
+
+
+def test_referrals_for_a_person() -> None:
+    assert dfs_lines_untrusted(STEPS) == [
+        "\\\\srv\\dfs\\link  link, for 12 s",
+        "    \\\\a\\x  site 0",
+        "  * \\\\b\\y  site 1",
+        "\\\\b\\y  root, expired",
+    ]
+    assert "no DFS referral" in dfs_lines_untrusted([])[0]
+
+
+@pytest.mark.parametrize(
+    "steps", [None, {}, 1, [1], [{}], [{**STEPS[0], "targets": 1}], [{**STEPS[0], "seconds_left": "x"}]]
+)
+def test_referrals_that_are_none(steps: object) -> None:
+    with pytest.raises(ValueError, match="no list of referrals"):
+        dfs_lines_untrusted(steps)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["dfs"], "1 path must be given"),
+        (["dfs", "--wrong", "//srv/share"], "--wrong"),
+        (["dfs", "-o", "username=me,password=secret", "//srv/share"], "use credentials=FILE"),
+        (["dfs", "-o", "username=me%secret", "//srv/share"], "use credentials=FILE"),
+        (["dfs", "-o", "guest", "//srv"], "names no share"),
+        (["dfs", "-o", "guest,wrong", "//srv/share"], "unknown option"),
+    ],
+)
+def test_referrals_that_are_asked_for_wrongly(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert "secret" not in complaint

@@ -35,7 +35,7 @@ class World:
     def __init__(self, tree: Tree) -> None:
         self._last_id = 100
         root = self._stat(is_folder=True)
-        self.table = InodeTable(root, prefix="", trust_file_ids=True)
+        self.table = InodeTable(root, trust_file_ids=True)
         self._list(self.table.root, tree)
 
     def _stat(self, *, is_folder: bool, size: int = 0) -> FileStat:

@@ -263,21 +263,11 @@ async def test_a_file_replaced_by_another_client_is_another_inode() -> None:
 
 
 @virtual_time
-async def test_a_prefix_is_the_root() -> None:
-    share = FakeShare()
-    share.put("sub\\folder\\a", b"1")
-    async with mounted(share, FileSystemConfig(prefix="sub\\folder")) as (_, fs):
-        assert (await lookup(fs, "a")).size == 1
-        await fs.names.mkdir(ROOT, b"d")
-        assert share.exists("sub\\folder\\d")
-
-
-@virtual_time
 async def test_a_file_cannot_be_mounted() -> None:
     share = FakeShare()
-    share.put("file")
+    share.root = share.put("file")
     async with trio.open_nursery() as nursery:
-        fs = FileSystem(share, FileSystemConfig(prefix="file"), nursery)
+        fs = FileSystem(share, FileSystemConfig(), nursery)
         with refused(errno.ENOTDIR):
             await fs.start()
 

@@ -1,0 +1,275 @@
+"""Distributed trees over real Samba servers: a namespace, and the servers that its links lead to."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+
+import engine
+from engine import ConnectConfig, Dialect, Disposition, HandleLost, PathNotCovered
+from tests.integration.support_engine import READ_WRITE, account, in_trio, listing
+from tests.support.dfs import Estate, estate
+from tests.support.logcheck import ExpectedWarnings
+from tests.support.samba import SambaServer
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Estate]:
+    """The servers of this module."""
+    with estate() as made:
+        yield made
+
+
+@pytest.fixture
+def tree(servers: Estate) -> Iterator[Estate]:
+    """The same, all running again afterwards."""
+    yield servers
+    servers.resume()
+
+
+def config_of(tree: Estate, **options: Any) -> ConnectConfig:
+    return ConnectConfig(port=tree.port, dfs_hosts=tree.hosts, **options)
+
+
+def unc(tree: Estate, path: str, server: SambaServer | None = None) -> str:
+    return f"//{(server or tree.namespace).address}/{path}"
+
+
+async def where(tree: Estate, path: str, config: ConnectConfig | None = None) -> str:
+    """The content of the file `here` in what a path leads to."""
+    async with engine.connect(unc(tree, path), account(tree.namespace), config or config_of(tree)) as share:
+        return (await share.read_file("here", 100)).decode()
+
+
+@in_trio
+async def test_a_folder_behind_a_link_is_the_root_of_the_share(tree: Estate) -> None:
+    tree.put(tree.first, "sub/folder/here", "first")
+    tree.link("team/link", tree.target(tree.first, "data\\sub"))
+    async with engine.connect(
+        unc(tree, "dfs/team/link/folder"), account(tree.namespace), config_of(tree)
+    ) as share:
+        assert [entry.name for entry in await listing(share, "")] == ["here"]
+        await share.rename("here", "there", replace=False)
+        await share.mkdir("made")
+        (step,) = share.dfs_steps()
+        assert step.name == f"\\\\{tree.namespace.address}\\dfs\\team\\link"
+        assert [target.is_active for target in step.targets] == [True]
+        assert 500 < step.seconds_left <= 600
+    assert sorted(path.name for path in (tree.first.share_path() / "sub/folder").iterdir()) == [
+        "made",
+        "there",
+    ]
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+@in_trio
+async def test_every_dialect_finds_the_way(tree: Estate, dialect: Dialect) -> None:
+    tree.put(tree.first, "here", "first")
+    tree.link("link", tree.target(tree.first, "data"))
+    config = config_of(tree, min_dialect=dialect, max_dialect=dialect)
+    assert await where(tree, "dfs/link", config) == "first"
+    assert await where(tree, "DFS/LINK", config) == "first"
+
+
+@in_trio
+async def test_a_direct_mount_costs_nothing_and_a_link_two_requests_of_its_namespace(tree: Estate) -> None:
+    tree.link("link", tree.target(tree.first, "data"))
+    async with engine.connect(unc(tree, "data", tree.first), account(tree.first), config_of(tree)) as share:
+        assert share.statistics().trips["TREE_CONNECT"] == 1
+        assert "IOCTL" not in share.statistics().trips
+    async with engine.connect(unc(tree, "dfs/link"), account(tree.namespace), config_of(tree)) as share:
+        assert share.statistics().trips["TREE_CONNECT"] == 3
+        assert share.statistics().trips["IOCTL"] == 1
+
+
+@in_trio
+async def test_a_folder_above_links_is_the_namespaces_own(tree: Estate) -> None:
+    tree.link("above/link", tree.target(tree.first, "data"))
+    async with engine.connect(unc(tree, "dfs/above"), account(tree.namespace), config_of(tree)) as share:
+        assert [entry.name for entry in await listing(share, "")] == ["link"]
+        with pytest.raises(PathNotCovered) as caught:
+            await share.stat("link\\deep")
+        assert caught.value.place == f"//{tree.namespace.address}/dfs/above/link/deep"
+        assert caught.value.errno == errno.EREMOTE
+        (step,) = share.dfs_steps()
+        assert step.is_root
+
+
+@in_trio
+async def test_nodfs_stays_where_it_is(tree: Estate) -> None:
+    tree.link("link", tree.target(tree.first, "data"))
+    async with engine.connect(
+        unc(tree, "dfs/link"), account(tree.namespace), config_of(tree, dfs=False)
+    ) as share:
+        with pytest.raises(PathNotCovered):
+            await share.stat("")
+
+
+@in_trio
+async def test_links_lead_to_other_namespaces_and_on(tree: Estate) -> None:
+    tree.put(tree.second, "deep/here", "second")
+    tree.link("inter", tree.target(tree.first, "dfs"))
+    tree.link("below/next", tree.target(tree.second, "data\\deep"), server=tree.first)
+    assert await where(tree, "dfs/inter/below/next") == "second"
+
+
+@in_trio
+async def test_links_in_a_circle_are_told(tree: Estate) -> None:
+    tree.link("round", tree.target(tree.first, "dfs\\back"))
+    tree.link("back", tree.target(tree.namespace, "dfs\\round"), server=tree.first)
+    with pytest.raises(engine.RemoteProtocolError, match="go in a circle"):
+        await where(tree, "dfs/round")
+
+
+@in_trio
+async def test_a_target_that_is_down_or_lacks_the_share_is_passed_over(tree: Estate) -> None:
+    tree.put(tree.second, "here", "second")
+    tree.link(
+        "link",
+        tree.target(tree.first, "data"),
+        tree.target(tree.second, "no-such-share"),
+        tree.target(tree.second, "data"),
+    )
+    tree.first.stop_service()
+    with trio.fail_after(5):
+        assert await where(tree, "dfs/link") == "second"
+
+
+@in_trio
+async def test_where_all_targets_are_down_that_is_said(tree: Estate) -> None:
+    tree.link("link", tree.target(tree.first, "data"), tree.target(tree.first, "other"))
+    tree.first.stop_service()
+    with pytest.raises(engine.TransportError, match=r"no target of .*link.* can be used: .*nothing listens"):
+        await where(tree, "dfs/link")
+
+
+@in_trio
+async def test_the_account_is_not_sent_to_a_host_that_nobody_allowed(tree: Estate) -> None:
+    tree.put(tree.second, "here", "second")
+    tree.link("link", tree.target(tree.first, "data"))
+    config = ConnectConfig(port=tree.port)
+    with pytest.raises(engine.ForeignHost, match=f"dfs_hosts={tree.first.address}"):
+        await where(tree, "dfs/link", config)
+    tree.link("link", tree.target(tree.first, "data"), tree.target(tree.second, "data"))
+    config = ConnectConfig(port=tree.port, dfs_hosts=(tree.second.address,))
+    assert await where(tree, "dfs/link", config) == "second"
+
+
+@in_trio
+async def test_encryption_is_demanded_of_every_server_on_the_way(tree: Estate) -> None:
+    tree.link("link", tree.target(tree.first, "data"))
+    async with engine.connect(
+        unc(tree, "dfs/link"), account(tree.namespace), config_of(tree, seal=True)
+    ) as share:
+        assert share.description.encrypted
+
+
+@in_trio
+async def test_another_target_takes_the_place_of_one_that_dies(
+    tree: Estate, expected_warnings: ExpectedWarnings
+) -> None:
+    """Open files are lost with their server, new ones are opened at the next; and so back again."""
+    expected_warnings.allow("is replaced by")
+    for server, name in ((tree.first, "first"), (tree.second, "second")):
+        tree.put(server, "sub/here" if server is tree.first else "here", name)
+    tree.link("link", tree.target(tree.first, "data\\sub"), tree.target(tree.second, "data"))
+    async with engine.connect(
+        unc(tree, "dfs/link"), account(tree.namespace), config_of(tree, reconnect=True)
+    ) as share:
+        assert await share.read_file("here", 100) == b"first"
+        lease = share.lease(lambda lease: None)
+        file = await share.open("new", access=READ_WRITE, disposition=Disposition.CREATE, lease=lease)
+        await file.write_at(0, b"content")
+        await trio.to_thread.run_sync(tree.first.stop_service)
+        with trio.fail_after(15):
+            assert await share.read_file("here", 100) == b"second"
+        with pytest.raises(HandleLost) as caught:
+            await file.read_at(0, 1)
+        assert caught.value.errno == errno.ESTALE
+        await file.close()
+        await share.write_file("made", b"on the second", lease=share.lease(lambda lease: None))
+        await share.rename("made", "renamed", replace=False)
+        assert (tree.second.share_path() / "renamed").read_text() == "on the second"
+        active = [target.name for step in share.dfs_steps() for target in step.targets if target.is_active]
+        assert active == [f"\\\\{tree.second.address}\\data"]
+        await trio.to_thread.run_sync(tree.first.resume_service)
+        await trio.to_thread.run_sync(tree.second.stop_service)
+        with trio.fail_after(15):
+            assert await share.read_file("here", 100) == b"first"
+
+
+@in_trio
+async def test_a_server_that_restarts_keeps_its_place(tree: Estate) -> None:
+    tree.put(tree.first, "here", "first")
+    tree.put(tree.second, "here", "second")
+    tree.link("link", tree.target(tree.first, "data"), tree.target(tree.second, "data"))
+    async with engine.connect(
+        unc(tree, "dfs/link"), account(tree.namespace), config_of(tree, reconnect=True)
+    ) as share:
+        file = await share.open("here")
+        await trio.to_thread.run_sync(tree.first.restart)
+        await share.wait_returned()
+        assert bytes(await file.read_at(0, 100)) == b"first"
+
+
+@in_trio
+async def test_a_share_that_is_taken_away_is_looked_for_elsewhere_at_once(
+    tree: Estate, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings.allow("is replaced by")
+    tree.put(tree.second, "here", "second")
+    tree.link("link", tree.target(tree.first, "data"), tree.target(tree.second, "data"))
+    conf = tree.first.conf.read_text()
+    async with engine.connect(
+        unc(tree, "dfs/link"), account(tree.namespace), config_of(tree, reconnect=True)
+    ) as share:
+        tree.first.conf.write_text(conf.replace("[data]", "[other]"))
+        try:
+            await trio.to_thread.run_sync(tree.first.restart)
+            with trio.fail_after(10):
+                assert await share.read_file("here", 100) == b"second"
+        finally:
+            tree.first.conf.write_text(conf)
+            await trio.to_thread.run_sync(tree.first.restart)
+
+
+class _Names(trio.abc.HostnameResolver):
+    """A name service of the test's own."""
+
+    def __init__(self, addresses: dict[str, str]) -> None:
+        self._addresses = addresses
+
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        assert host is not None
+        assert isinstance(port, int)
+        address = self._addresses[host.decode().lower()], port
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
+
+    async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+@in_trio
+async def test_names_of_one_domain_need_no_permission(tree: Estate) -> None:
+    """The name that was asked for is the one by which the namespace is asked, whatever it calls itself."""
+    tree.put(tree.first, "here", "first")
+    tree.link("link", "elsewhere.example.net\\data", "FS1.example.test\\data")
+    names = {"ns.example.test": tree.namespace.address, "fs1.example.test": tree.first.address}
+    trio.socket.set_custom_hostname_resolver(_Names(names))
+    async with engine.connect(
+        "//ns.example.test/dfs/link", account(tree.namespace), ConnectConfig(port=tree.port)
+    ) as share:
+        assert await share.read_file("here", 100) == b"first"
