@@ -336,7 +336,10 @@ class Keeping:
     def _ask_resilience(self) -> None:
         """Have the server keep what it did not make durable, without waiting for what it says to that."""
         tree, durability, negotiated = self._tree, self._durability, self._tree.connection.negotiated
-        if durability.is_granted or self._lease is None or not tree.may_be_resilient:
+        if durability.is_granted:
+            # A server that knows durable handles is asked for nothing else.
+            tree.may_be_resilient = False
+        if self._lease is None or not tree.may_be_resilient:
             return
         if negotiated is None or negotiated.dialect < Dialect.SMB_2_1:
             return

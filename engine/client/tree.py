@@ -94,7 +94,7 @@ class Tree:
         self.handles: set[Handle] = set()
         """What is open and can be opened again."""
         self.may_be_resilient = True
-        """Whether the server has not refused a resilient handle yet."""
+        """Whether the server has neither refused a resilient handle yet nor granted a durable one."""
         self.on_moved: Callable[[], None] = lambda: None
         """Called when another server is found in place of the one before."""
         self._use(session, path, prefix, tree_id, response)
