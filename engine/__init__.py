@@ -8,12 +8,13 @@ Everything that other packages may use is exported here. `Share.compound` takes 
 `Read`, `Write`, `Flush`, `QueryInfo`, `SetInfo`, `Ioctl` and `Close`.
 """
 
-from engine.client.config import AuthKind, ConnectConfig, Credentials, Unc, parse_unc
+from engine.client.config import AuthKind, ConnectConfig, Credentials, TicketSource, Unc, parse_unc
 from engine.client.connect import connect
 from engine.client.description import ConnectionDescription
 from engine.client.file import File
 from engine.client.folder import Folder
 from engine.client.keeping import was_not_written
+from engine.client.kerberos import Ticket
 from engine.client.leases import Lease
 from engine.client.pipe import Pipe
 from engine.client.requests import (
@@ -30,6 +31,7 @@ from engine.client.requests import (
 )
 from engine.client.share import Share
 from engine.client.stat import DirectoryEntry, FileStat, VolumeSize
+from engine.client.tickets import has_kerberos
 from engine.errors import (
     AccessDenied,
     AlreadyExists,
@@ -43,6 +45,7 @@ from engine.errors import (
     HandleLost,
     InvalidParameter,
     IsADirectory,
+    KdcUnreachable,
     LocalProtocolError,
     LockNotGranted,
     LogonFailure,
@@ -61,6 +64,7 @@ from engine.errors import (
     SharingViolation,
     SmbError,
     StoppedOnSymlink,
+    TicketError,
     TransportError,
     TreeGone,
     error_from_status,
@@ -161,6 +165,7 @@ __all__ = [
     "InvalidParameter",
     "Ioctl",
     "IsADirectory",
+    "KdcUnreachable",
     "Lease",
     "LeaseState",
     "LocalProtocolError",
@@ -197,6 +202,9 @@ __all__ = [
     "Statistics",
     "StoppedOnSymlink",
     "SymbolicLink",
+    "Ticket",
+    "TicketError",
+    "TicketSource",
     "TransportError",
     "TreeGone",
     "Unc",
@@ -204,6 +212,7 @@ __all__ = [
     "Write",
     "connect",
     "error_from_status",
+    "has_kerberos",
     "parse_unc",
     "was_not_written",
 ]
