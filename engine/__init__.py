@@ -31,7 +31,7 @@ from engine.client.requests import (
 )
 from engine.client.share import Share
 from engine.client.stat import DirectoryEntry, FileStat, VolumeSize
-from engine.client.tickets import has_kerberos
+from engine.client.tickets import missing_for_kerberos
 from engine.errors import (
     AccessDenied,
     AlreadyExists,
@@ -212,7 +212,7 @@ __all__ = [
     "Write",
     "connect",
     "error_from_status",
-    "has_kerberos",
+    "missing_for_kerberos",
     "parse_unc",
     "was_not_written",
 ]

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Final
 
 import pyfuse3
@@ -184,6 +185,8 @@ def connection_status(share: Share) -> dict[str, object]:
         "cipher": connection.cipher,
         "encrypted": connection.encrypted,
         "guest": connection.guest,
+        "authentication": connection.authentication,
+        "ticket": connection.ticket and asdict(connection.ticket),
         "address": connection.address,
         "max_read": connection.max_read,
         "max_write": connection.max_write,

@@ -13,7 +13,7 @@ from spnego.exceptions import BadMechanismError, SpnegoError
 from engine.client.config import AuthKind, Credentials
 from engine.client.kerberos_errors import kerberos_error, number_of
 from engine.client.ntlm import UNREADABLE, NtlmPassword, account_name
-from engine.client.tickets import MISSING, has_kerberos, is_got_anew, principal_name, ticket_cache
+from engine.client.tickets import is_got_anew, missing_for_kerberos, principal_name, ticket_cache
 from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError
 
 log = logging.getLogger(__name__)
@@ -81,8 +81,8 @@ class Kerberos:
 
     def _begin_with_ticket(self, hint: bytes | None) -> bytes | None:
         _check_name(self._host)
-        if not has_kerberos():
-            raise AuthError(MISSING)
+        if problem := missing_for_kerberos():
+            raise AuthError(problem)
         import krb5
         from gssapi.raw import GSSError
 

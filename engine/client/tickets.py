@@ -18,20 +18,20 @@ from engine.errors import AuthError, TicketError
 if TYPE_CHECKING:
     import krb5
 
-MISSING: Final = (
+_MISSING: Final = (
     "Kerberos needs Python packages that are not installed: run pip install 'smbmount[kerberos]' "
     "(which needs Debian's libkrb5-dev and gcc)"
 )
 
 
-def has_kerberos() -> bool:
-    """Whether the packages that Kerberos needs are installed."""
+def missing_for_kerberos() -> str:
+    """One sentence that says what has to be installed before Kerberos can be used; "" = nothing."""
     try:
         import gssapi  # noqa: F401
         import krb5  # noqa: F401
     except ImportError:
-        return False
-    return True
+        return _MISSING
+    return ""
 
 
 def principal_name(credentials: Credentials) -> str:
