@@ -16,8 +16,8 @@ _MECHANISM_BASE: Final = 39756032
 """Where the numbers of the GSS mechanism's own mistakes begin."""
 
 
-_GSS_CREDENTIALS_EXPIRED: Final = 11
-"""The one thing that GSS-API says without a number of Kerberos' own (RFC 2744 3.9.1)."""
+_GSS_EXPIRED: Final = (11, 12)
+"""GSS_S_CREDENTIALS_EXPIRED and GSS_S_CONTEXT_EXPIRED, which come without a number of Kerberos' own."""
 
 
 class _Kind(enum.Enum):
@@ -120,7 +120,7 @@ _MECHANISM_MEANINGS: Final[dict[int, _Meaning]] = {
 def number_of(error: BaseException | None) -> int | None:
     """The number that a Kerberos library gave for an error, found in whatever the error is wrapped in."""
     while error is not None:
-        if getattr(error, "maj_code", 0) >> 16 & 0xFF == _GSS_CREDENTIALS_EXPIRED:
+        if getattr(error, "maj_code", 0) >> 16 & 0xFF in _GSS_EXPIRED:
             return _BASE + _TICKET_EXPIRED
         for name in ("min_code", "err_code"):
             number = getattr(error, name, None)

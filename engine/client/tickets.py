@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,9 @@ from engine.errors import AuthError, TicketError
 
 if TYPE_CHECKING:
     import krb5
+
+_AT_ITS_END: Final = 2.0
+"""Seconds that a ticket for a service has to be valid yet: a log-on takes less."""
 
 _MISSING: Final = (
     "Kerberos needs Python packages that are not installed: run pip install 'smbmount[kerberos]' "
@@ -65,10 +69,11 @@ def ticket_cache(credentials: Credentials) -> Iterator[str]:
         with _new_ticket(context, credentials) as name:
             yield name
     elif source.owner is not None:
-        with _cache_of(source.owner) as name:
+        with _cache_of(source.owner) as theirs, _lasting(context, theirs) as name:
             yield name
     else:
-        yield _existing(context, source, principal_name(credentials))
+        with _lasting(context, _existing(context, source, principal_name(credentials))) as name:
+            yield name
 
 
 @contextmanager
@@ -93,13 +98,45 @@ def _new_ticket(context: krb5.Context, credentials: Credentials) -> Iterator[str
     else:
         principal = krb5.parse_name_flags(context, name)
         ticket = krb5.get_init_creds_password(context, principal, options, credentials.password.encode())
+    with _in_memory(context, ticket.client, [ticket]) as cache:
+        yield cache
+
+
+@contextmanager
+def _in_memory(context: krb5.Context, owner: krb5.Principal, tickets: list[krb5.Creds]) -> Iterator[str]:
+    import krb5
+
     cache = krb5.cc_new_unique(context, b"MEMORY")
     try:
-        krb5.cc_initialize(context, cache, ticket.client)
-        krb5.cc_store_cred(context, cache, ticket)
+        krb5.cc_initialize(context, cache, owner)
+        for ticket in tickets:
+            krb5.cc_store_cred(context, cache, ticket)
         yield _full_name(cache)
     finally:
         krb5.cc_destroy(context, cache)
+
+
+@contextmanager
+def _lasting(context: krb5.Context, name: str) -> Iterator[str]:
+    """The cache, or a copy without the tickets for services that are at their end: new ones are got for them.
+
+    The library takes such a ticket up to its last second, and then fails in the middle of the log-on.
+    """
+    import krb5
+
+    cache = krb5.cc_resolve(context, os.fsencode(name))
+    tickets, earliest = list(cache), time.time() + _AT_ITS_END
+    lasting = [ticket for ticket in tickets if _is_for_more(ticket) or ticket.times.endtime > earliest]
+    if len(lasting) == len(tickets) or cache.principal is None:
+        yield name
+        return
+    with _in_memory(context, cache.principal, lasting) as copy:
+        yield copy
+
+
+def _is_for_more(ticket: krb5.Creds) -> bool:
+    """Whether it is the user's own ticket, which gets others, or a note of the library, which never ends."""
+    return (ticket.server.name or b"").startswith(b"krbtgt/") or not ticket.times.endtime
 
 
 def check_readable(path: str) -> None:

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,6 +97,17 @@ _KRB5_CONF: Final = """
     }}
 [domain_realm]
     .example.test = {realm}
+"""
+
+
+_GET_SERVICE_TICKET: Final = """
+import sys
+import gssapi
+cache, service, seconds = sys.argv[1:]
+kerberos = gssapi.MechType.kerberos
+credentials = gssapi.Credentials(usage="initiate", mechs=[kerberos], store={"ccache": cache})
+name = gssapi.Name(service, gssapi.NameType.hostbased_service)
+gssapi.SecurityContext(name=name, creds=credentials, mech=kerberos, lifetime=int(seconds)).step()
 """
 
 
@@ -251,9 +263,15 @@ class Domain:
         )
         return name
 
-    def get_service_ticket(self, cache: str, service: str) -> None:
-        """Put a ticket for `service` into a cache that has one of its user."""
-        self._run([_binary("kvno"), "-q", "-c", cache, service])
+    def get_service_ticket(self, cache: str, seconds: int) -> float:
+        """Put a ticket for the file server, valid so long, into a cache with one of its user; gives its end.
+
+        A domain gives nothing for a user's ticket that ends within two minutes, so a session that is to end
+        soon takes this.
+        """
+        ended_by = time.time() + seconds + 1
+        self._run([sys.executable, "-c", _GET_SERVICE_TICKET, cache, f"cifs@{HOST}", str(seconds)])
+        return ended_by
 
     def make_keytab(self, path: Path, *, user: str = USER) -> Path:
         """Write `user`'s keys into a new keytab that nobody else can read."""
@@ -278,6 +296,10 @@ class Domain:
         self._run([*control, "reload-config"])
         # Messages are answered in their order, so after this it has been read.
         self._run([*control, "ping"])
+
+    def smbstatus(self, *arguments: str) -> str:
+        """What `smbstatus` says: connections, shares in use, open files."""
+        return self._run([_binary("smbstatus"), "-s", str(self.conf), *arguments])
 
     def samba_tool(self, *arguments: str) -> str:
         """Run samba-tool on this domain's own database."""
