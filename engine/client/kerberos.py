@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass
 
 import spnego
-from spnego.exceptions import BadMechanismError, SpnegoError
+from spnego.exceptions import BadMechanismError
 
 from engine.client.config import AuthKind, Credentials
-from engine.client.kerberos_errors import kerberos_error, number_of
+from engine.client.kerberos_errors import is_understood, kerberos_error, number_of
 from engine.client.ntlm import UNREADABLE, NtlmPassword, account_name
 from engine.client.tickets import is_got_anew, missing_for_kerberos, principal_name, ticket_cache
 from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError
@@ -133,7 +133,7 @@ class Kerberos:
 
     def _distrust(self, error: Exception) -> SmbError:
         """What an error of a later step means: there the server proves who it is."""
-        if isinstance(error, SpnegoError) and number_of(error):
+        if is_understood(error):
             return self._failure(error)
         return AuthError(f"the server could not prove that it is {self._host}: {error}")
 

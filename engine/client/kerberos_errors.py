@@ -131,6 +131,12 @@ def number_of(error: BaseException | None) -> int | None:
     return None
 
 
+def is_understood(error: Exception) -> bool:
+    """Whether `kerberos_error` knows what the error means."""
+    number = number_of(error)
+    return number is not None and _meaning(number) is not None
+
+
 def kerberos_error(error: Exception, who: str, spn: str) -> SmbError:
     """Return (not raise) what an error of the Kerberos libraries means for `who` on the way to `spn`.
 

@@ -252,6 +252,19 @@ async def test_name_of_another_server_s_account(domain: Domain, cache: str) -> N
     assert isinstance(error, AuthError)
 
 
+@pytest.mark.parametrize(
+    "token",
+    [bytes.fromhex("a1073005a0030a0100"), bytes.fromhex("a1073005a0030a0101"), b"NTLMSSP\0" + bytes(40)],
+    ids=["accepted without proof", "not rejected", "NTLM"],
+)
+def test_server_that_says_yes_without_a_proof(domain: Domain, cache: str, token: bytes) -> None:
+    log_on = kerberos.Kerberos(ticket(cache), HOST)
+    assert log_on.step(None)
+    with pytest.raises(AuthError, match=f"could not prove that it is {HOST}"):
+        log_on.step(token)
+    assert log_on.session_key() == b""
+
+
 # Refusals
 
 
