@@ -12,7 +12,7 @@ from spnego.exceptions import BadMechanismError
 
 from engine.client.config import AuthKind, Credentials
 from engine.client.kerberos_errors import is_understood, kerberos_error, number_of
-from engine.client.ntlm import UNREADABLE, NtlmPassword, account_name
+from engine.client.ntlm import UNREADABLE, account_name, ntlm_alone
 from engine.client.tickets import is_got_anew, missing_for_kerberos, principal_name, ticket_cache
 from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError
 
@@ -77,7 +77,7 @@ class Kerberos:
             if self._credentials.kind is not AuthKind.NEGOTIATE or not self._credentials.password:
                 raise
             log.info("no Kerberos, so NTLM is offered alone: %s", error)
-        return self._offer(hint, [NtlmPassword(account_name(self._credentials), self._credentials.password)])
+        return self._offer(hint, ntlm_alone(self._credentials))
 
     def _begin_with_ticket(self, hint: bytes | None) -> bytes | None:
         _check_name(self._host)
@@ -92,7 +92,8 @@ class Kerberos:
                 self._ticket = self._look_at(cache, "" if is_got_anew(self._credentials) else who)
                 means: list[spnego.Credential] = [spnego.KerberosCCache(cache)]
                 if self._credentials.kind is AuthKind.NEGOTIATE and self._credentials.password:
-                    means.append(NtlmPassword(account_name(self._credentials), self._credentials.password))
+                    # It is for NTLM: the library gets no ticket for it, as the cache comes first.
+                    means.append(spnego.Password(account_name(self._credentials), self._credentials.password))
                 return self._offer(hint, means)
         except (GSSError, krb5.Krb5Error) as error:
             raise kerberos_error(error, who, self._spn) from error

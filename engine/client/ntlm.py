@@ -29,13 +29,18 @@ UNREADABLE: Final = (
 logging.getLogger("spnego").setLevel(logging.INFO)
 
 
-class NtlmPassword(spnego.Password):
-    """A password that is used for NTLM alone, whatever else is installed."""
+_NO_TICKETS: Final = "MEMORY:smbmount-has-no-tickets-here"
+"""A cache that nobody fills."""
 
-    @property
-    def supported_protocols(self) -> list[str]:
-        """Only NTLM."""
-        return ["ntlm"]
+
+def ntlm_alone(credentials: Credentials) -> list[spnego.Credential]:
+    """What makes the authentication library offer NTLM and nothing else. Raises `AuthError` as `account_name`.
+
+    With Kerberos installed it would get a ticket for the password first: unasked, and where nobody may wait for
+    a KDC. A cache before the password keeps it from that, as it finds no ticket there.
+    """
+    password = spnego.Password(account_name(credentials), credentials.password)
+    return [spnego.KerberosCCache(_NO_TICKETS), password]
 
 
 def account_name(credentials: Credentials) -> str:
@@ -57,7 +62,7 @@ class Ntlm:
 
     def __init__(self, credentials: Credentials, server: str) -> None:
         self._context = spnego.client(
-            NtlmPassword(account_name(credentials), credentials.password),
+            ntlm_alone(credentials),
             hostname=server,
             service="cifs",
             protocol="negotiate",

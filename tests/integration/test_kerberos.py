@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -31,10 +32,14 @@ from engine import (
     TransportError,
 )
 from engine.client import kerberos
+from engine.client.ntlm import Ntlm
 from tests.integration.support_engine import in_trio
 from tests.support.domain import ALIAS, HOST, OTHER_USER, PASSWORD, REALM, USER, Domain
 from tests.support.samba import SambaServer
 from tests.support.tools import wait_until
+
+_KERBEROS = bytes.fromhex("06092a864886f712010202")
+"""The mechanism's object identifier (RFC 4121)."""
 
 WITH_PASSWORD = Credentials(USER, PASSWORD, kind=AuthKind.KERBEROS)
 
@@ -414,6 +419,20 @@ async def test_silent_kdc_holds_up_nobody_else(
 
 
 # Kerberos first, NTLM second
+
+
+def test_ntlm_alone_offers_no_kerberos_and_asks_no_kdc(
+    domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_kdc: str
+) -> None:
+    """It is asked for on the event loop, where nobody may wait."""
+    credentials = Credentials(f"{USER}@{REALM}", PASSWORD)
+    assert _KERBEROS in (kerberos.Kerberos(WITH_PASSWORD, HOST).step(None) or b"")
+    assert _KERBEROS not in (Ntlm(credentials, HOST).step(None) or b"")
+    config = domain.write_krb5_conf(tmp_path / "krb5.conf", kdc=silent_kdc)
+    monkeypatch.setenv("KRB5_CONFIG", str(config))
+    began = time.monotonic()
+    assert Ntlm(credentials, HOST).step(None)
+    assert time.monotonic() - began < 1
 
 
 @in_trio
