@@ -34,10 +34,10 @@ _NO_TICKETS: Final = "MEMORY:smbmount-has-no-tickets-here"
 
 
 def ntlm_alone(credentials: Credentials) -> list[spnego.Credential]:
-    """What makes the authentication library offer NTLM and nothing else. Raises `AuthError` as `account_name`.
+    """What makes the authentication library offer NTLM and nothing else; raises as `account_name` does.
 
-    With Kerberos installed it would get a ticket for the password first: unasked, and where nobody may wait for
-    a KDC. A cache before the password keeps it from that, as it finds no ticket there.
+    With Kerberos installed it would get a ticket for the password first: unasked, and where nobody may wait
+    for a KDC. A cache before the password keeps it from that, as it finds no ticket there.
     """
     password = spnego.Password(account_name(credentials), credentials.password)
     return [spnego.KerberosCCache(_NO_TICKETS), password]
