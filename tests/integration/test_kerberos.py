@@ -207,6 +207,23 @@ def owned(path: Path) -> Credentials:
     return Credentials(kind=AuthKind.KERBEROS, tickets=TicketSource(owner=owner))
 
 
+@pytest.fixture
+def keyring(domain: Domain) -> Iterator[int]:
+    """The user in whose persistent keyring a ticket is."""
+    owner = 60_000 + os.getpid() % 4_000
+    domain.kinit(f"KEYRING:persistent:{owner}")
+    yield owner
+    domain.kdestroy(f"KEYRING:persistent:{owner}")
+
+
+@in_trio
+async def test_ticket_in_a_keyring(domain: Domain, keyring: int) -> None:
+    by_name, by_owner = TicketSource(f"KEYRING:persistent:{keyring}"), TicketSource(owner=keyring)
+    for source in (by_name, by_owner):
+        async with connected(domain, Credentials(kind=AuthKind.KERBEROS, tickets=source)) as share:
+            assert share.description.ticket is not None
+
+
 @in_trio
 async def test_cache_of_another_user(domain: Domain, theirs: Path) -> None:
     credentials = owned(theirs)

@@ -263,6 +263,10 @@ class Domain:
         )
         return name
 
+    def kdestroy(self, cache: str) -> None:
+        """Remove a cache and the tickets in it."""
+        self._run([_binary("kdestroy"), "-q", "-c", cache])
+
     def get_service_ticket(self, cache: str, seconds: int) -> float:
         """Put a ticket for the file server, valid so long, into a cache with one of its user; gives its end.
 
