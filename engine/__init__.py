@@ -8,7 +8,7 @@ Everything that other packages may use is exported here. `Share.compound` takes 
 `Read`, `Write`, `Flush`, `QueryInfo`, `SetInfo`, `Ioctl` and `Close`.
 """
 
-from engine.client.config import AuthKind, ConnectConfig, Credentials, Unc, parse_unc
+from engine.client.config import AuthKind, ConnectConfig, Credentials, TicketSource, Unc, parse_unc
 from engine.client.connect import connect
 from engine.client.crossing import Crossing
 from engine.client.description import ConnectionDescription
@@ -16,6 +16,7 @@ from engine.client.dfs import DfsStep, DfsTarget
 from engine.client.file import File
 from engine.client.folder import Folder
 from engine.client.keeping import was_not_written
+from engine.client.kerberos import Ticket
 from engine.client.leases import Lease
 from engine.client.pipe import Pipe
 from engine.client.requests import (
@@ -32,6 +33,7 @@ from engine.client.requests import (
 )
 from engine.client.share import Share
 from engine.client.stat import DirectoryEntry, FileStat, VolumeSize
+from engine.client.tickets import missing_for_kerberos
 from engine.errors import (
     AccessDenied,
     AlreadyExists,
@@ -46,6 +48,7 @@ from engine.errors import (
     HandleLost,
     InvalidParameter,
     IsADirectory,
+    KdcUnreachable,
     LocalProtocolError,
     LockNotGranted,
     LogonFailure,
@@ -64,6 +67,7 @@ from engine.errors import (
     SharingViolation,
     SmbError,
     StoppedOnSymlink,
+    TicketError,
     TransportError,
     TreeGone,
     error_from_status,
@@ -168,6 +172,7 @@ __all__ = [
     "InvalidParameter",
     "Ioctl",
     "IsADirectory",
+    "KdcUnreachable",
     "Lease",
     "LeaseState",
     "LocalProtocolError",
@@ -204,6 +209,9 @@ __all__ = [
     "Statistics",
     "StoppedOnSymlink",
     "SymbolicLink",
+    "Ticket",
+    "TicketError",
+    "TicketSource",
     "TransportError",
     "TreeGone",
     "Unc",
@@ -211,6 +219,7 @@ __all__ = [
     "Write",
     "connect",
     "error_from_status",
+    "missing_for_kerberos",
     "parse_unc",
     "was_not_written",
 ]

@@ -4,7 +4,7 @@
 that said no. Each has an `errno`, never 0, for the file system above.
 """
 
-from errno import EACCES, EIO, ESTALE
+from errno import EACCES, EHOSTUNREACH, EIO, ESTALE
 
 from engine import ntstatus
 
@@ -38,6 +38,13 @@ class TransportError(SmbError):
     """The TCP connection could not be made, or was lost; `errno` says how."""
 
 
+class KdcUnreachable(TransportError):
+    """No Kerberos server of the domain answers, so nobody can prove who they are."""
+
+    def __init__(self, message: str = "", *, errno: int = EHOSTUNREACH) -> None:
+        super().__init__(message, errno=errno)
+
+
 class OutcomeUnknown(TransportError):
     """The connection was lost while a request was under way that must not be made twice: look what it did."""
 
@@ -59,6 +66,10 @@ class AuthError(SmbError):
 
 class ForeignHost(AuthError):
     """A distributed tree leads to a host that the account was not given for; nothing was sent there."""
+
+
+class TicketError(AuthError):
+    """No Kerberos ticket for the server, and no password was tried: asking again soon locks nobody out."""
 
 
 class NtStatusError(SmbError):

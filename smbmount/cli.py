@@ -110,6 +110,7 @@ def _mount(arguments: Arguments, chosen: options.MountOptions) -> int:
     plan.check_may_share(chosen, os.geteuid())
     mountpoint = prepare_mountpoint(arguments.mountpoint, nonempty=chosen.nonempty, force=chosen.force)
     login = credentials.resolve_login(chosen, os.environ, _prompt(), _own_name())
+    plan.check_has_kerberos(login)
     if chosen.credentials is not None:
         # It is read again later, when the working directory is another one.
         chosen = dataclasses.replace(chosen, credentials=os.path.abspath(chosen.credentials))

@@ -39,18 +39,28 @@ _DOMAIN_SEPARATOR: Final = re.compile(r"[\\/]")
 
 
 @dataclass(frozen=True, slots=True)
+class Tickets:
+    """What gets Kerberos tickets, if no password does: a cache, a file of keys, another user's cache."""
+
+    cache: str = ""
+    keytab: str = ""
+    owner: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Login:
     """The account to log on with."""
 
     username: str
     password: Secret
     domain: str
-    kind: Literal["ntlm", "guest", "anonymous"]
+    kind: Literal["ntlm", "kerberos", "negotiate", "guest", "anonymous"]
     other_password: Secret | None = None
     """What to try when the server does not take `password` any more."""
+    tickets: Tickets = Tickets()
 
     def __str__(self) -> str:
-        if self.kind != "ntlm":
+        if self.kind in ("guest", "anonymous") or not self.username:
             return self.kind
         return f"{self.domain}\\{self.username}" if self.domain else self.username
 
@@ -114,12 +124,44 @@ def resolve_login(
     if options.guest:
         return Login(username if given else "", Secret(""), domain if given else "", "guest")
     password = _given_password(options, file, environ)
+    if options.kerberos:
+        if password is None and not given:
+            username = domain = ""
+        return _kerberos_login(
+            options, environ, Login(username, password or Secret(""), domain, "kerberos", file.other_password)
+        )
     if password is None and not given:
         password = _password_of_user(environ, Secret(environ_password) if percent else None)
     if password is None:
         password = _ask_for_password(ask, username)
     _check_utf8(password.reveal(), "password")
     return Login(username, password, domain, "ntlm", file.other_password)
+
+
+def _kerberos_login(options: MountOptions, environ: Mapping[str, str], login: Login) -> Login:
+    """The login with what gets it a ticket; a password is never asked for, as a ticket makes it needless."""
+    _check_utf8(login.password.reveal(), "password")
+    if options.cruid is not None and login.password.reveal():
+        raise CredentialsError("cruid and a password are two ways to a ticket: give one of them")
+    if options.cruid not in (None, os.geteuid()) and os.geteuid() != 0:
+        raise CredentialsError("only root may use the tickets of another user: leave out cruid")
+    keytab = ""
+    if options.keytab is not None:
+        # It is read again later, when the working directory is another one.
+        keytab = os.path.abspath(options.keytab.removeprefix("FILE:"))
+        _read_private_file(keytab, "keytab")
+    tickets = Tickets(_cache_name(environ.get("KRB5CCNAME", "")), keytab, options.cruid)
+    return replace(login, kind="negotiate" if options.sec == "negotiate" else "kerberos", tickets=tickets)
+
+
+def _cache_name(name: str) -> str:
+    """The name of a ticket cache, valid in any working directory; "" = the default one."""
+    kind, colon, path = name.partition(":")
+    if not colon or "/" in kind:
+        kind, path = "FILE", name
+    if kind not in ("FILE", "DIR") or not path or path.startswith(":"):
+        return name
+    return f"{kind}:{os.path.abspath(path)}"
 
 
 def renew_login(login: Login, path: str | None) -> list[Login]:

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -387,12 +388,22 @@ def status_text_untrusted(status: Mapping[str, Any], *, as_json: bool) -> str:
     return "".join(f"{_printable(line)}\n" for line in lines)
 
 
+def _log_on_rows(connection: Mapping[str, Any]) -> list[tuple[str, str]]:
+    ticket = connection.get("ticket")
+    if not ticket:
+        return [("log-on", connection.get("authentication", "unknown"))]
+    end = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ticket["end"]))
+    who = f"{connection['authentication']}, {ticket['principal']} for {ticket['spn']}"
+    return [("log-on", who), ("ticket until", end)]
+
+
 def _status_lines(status: Mapping[str, Any]) -> list[str]:
     connection, counts, statistics = status["connection"], status["file_system"], status["statistics"]
     trips = sorted(statistics["trips"].items(), key=lambda item: -item[1])
     rows = [
         ("connection", ("LOST: " if connection["lost"] else "") + connection["summary"]),
         ("server", connection["address"]),
+        *_log_on_rows(connection),
         (
             "limits",
             f"{size_text(connection['max_read'])} per read, {size_text(connection['max_write'])} per write",

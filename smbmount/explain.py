@@ -7,6 +7,7 @@ import socket
 
 from engine import (
     AccessDenied,
+    KdcUnreachable,
     NotADirectory,
     NotFound,
     PathNotCovered,
@@ -51,6 +52,8 @@ def one_line(text: str) -> str:
 def _advice(error: SmbError, plan: Plan) -> str:
     """What to do next; "" where the engine's own words say it already."""
     match error:
+        case KdcUnreachable():
+            return ""
         case TransportError():
             if error.errno == errno.ECONNREFUSED or isinstance(error.__cause__, socket.gaierror):
                 return ""

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import Final
 
@@ -216,6 +217,8 @@ def connection_status(share: Share) -> dict[str, object]:
         "cipher": connection.cipher,
         "encrypted": connection.encrypted,
         "guest": connection.guest,
+        "authentication": connection.authentication,
+        "ticket": connection.ticket and asdict(connection.ticket),
         "address": connection.address,
         "max_read": connection.max_read,
         "max_write": connection.max_write,

@@ -16,7 +16,7 @@ from smbmount.failures import ExitCode, OptionError
 from smbmount.optionparsers import VERSIONS, VersionRange
 from smbmount.secret import Secret
 
-Security = Literal["ntlmssp", "none"]
+Security = Literal["ntlmssp", "krb5", "krb5i", "krb5p", "negotiate", "none"]
 Cache = Literal["strict", "none", "loose"]
 Symlinks = Literal["contain", "all", "none"]
 
@@ -33,6 +33,8 @@ class MountOptions:
     credentials: str | None = None
     guest: bool = False
     sec: Security = "ntlmssp"
+    keytab: str | None = None
+    cruid: int | None = None
     vers: VersionRange = VERSIONS["default"]
     seal: bool = False
     sign: bool | None = None
@@ -70,6 +72,11 @@ class MountOptions:
     nonempty: bool = False
     force: bool = False
     sloppy: bool = False
+
+    @property
+    def kerberos(self) -> bool:
+        """Whether tickets are used, if only when there are some."""
+        return self.sec not in ("ntlmssp", "none")
 
     @property
     def call_timeout(self) -> float:
@@ -124,10 +131,16 @@ class Refused:
     code: ExitCode = ExitCode.USAGE
 
 
-_SECURITY: Final[Mapping[str, Security]] = {"ntlmssp": "ntlmssp", "none": "none"}
+_SECURITY: Final[Mapping[str, Security]] = {
+    "ntlmssp": "ntlmssp",
+    "krb5": "krb5",
+    "krb5i": "krb5i",
+    "krb5p": "krb5p",
+    "negotiate": "negotiate",
+    "none": "none",
+}
 _CACHES: Final[Mapping[str, Cache]] = {"strict": "strict", "none": "none", "loose": "loose"}
 _SYMLINKS: Final[Mapping[str, Symlinks]] = {"contain": "contain", "all": "all", "none": "none"}
-_USE_NTLM: Final = "use sec=ntlmssp"
 
 SMALLEST_REQUEST: Final = 4096
 """A page: with less, a read-ahead of the kernel takes more requests than pages."""
@@ -147,8 +160,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
            "file with username=, password= and domain= lines, readable by its owner only",
            "FILE", parse.text),
     Option(("guest",), "guest", "log on as guest, without a password"),
-    Option(("sec",), "sec", "ntlmssp, or none for an anonymous session (default ntlmssp)", "KIND",
-           parse.word(_SECURITY, dict.fromkeys(("krb5", "krb5i", "krb5p"), _USE_NTLM))),
+    Option(("sec",), "sec",
+           "ntlmssp; krb5: Kerberos, krb5i signed, krb5p encrypted; negotiate: Kerberos, else NTLM; "
+           "none: anonymous (default ntlmssp)", "KIND", parse.word(_SECURITY)),
+    Option(("keytab",), "keytab", "file of Kerberos keys, readable by its owner only", "FILE", parse.text),
+    Option(("cruid",), "cruid", "as root, use the Kerberos tickets of this user, number or name", "USER",
+           parse.user_id),
     Option(("vers",), "vers",
            "2.0, 2.1, 3.0, 3.0.2 or 3.1.1 alone; 3 = 3.0 or newer; default = 2.1 or newer", "VERSION",
            parse.versions),
@@ -227,7 +244,6 @@ REFUSED: Final[tuple[Refused, ...]] = (
     Refused(("multichannel",), "one connection is used; leave the option out"),
     Refused(("snapshot",), "leave the option out, and look for earlier versions on the server"),
     Refused(("mapchars",), "use mapposix, which maps the same characters"),
-    Refused(("cruid",), "it belongs to Kerberos; use sec=ntlmssp"),
     Refused(("remount",), "unmount and mount again with the new options", ExitCode.MOUNT_FAILED),
 )
 
@@ -326,6 +342,7 @@ def _checked(options: MountOptions) -> MountOptions:
     if options.username is not None and "%" in options.username:
         name, _, password = options.username.partition("%")
         options = replace(options, username=name or None, password=options.password or Secret(password))
+    options = _checked_kerberos(options)
     anonymous = options.guest or options.sec == "none"
     if options.allow_other and options.allow_root:
         raise OptionError("allow_other and allow_root exclude each other: allow_other lets root in too")
@@ -338,6 +355,21 @@ def _checked(options: MountOptions) -> MountOptions:
     if options.seal and options.vers.lowest < 0x0300:
         return replace(options, vers=VersionRange(0x0300, options.vers.highest))
     return options
+
+
+def _checked_kerberos(options: MountOptions) -> MountOptions:
+    for name, value in (("keytab", options.keytab), ("cruid", options.cruid)):
+        if value is not None and not options.kerberos:
+            raise OptionError(f"{name} belongs to Kerberos: add sec=krb5, or leave it out")
+    ways = {"keytab": options.keytab, "cruid": options.cruid, "password": options.password}
+    given = [name for name, value in ways.items() if value is not None]
+    if options.kerberos and len(given) > 1:
+        raise OptionError(f"{given[0]} and {given[1]} are two ways to a ticket: give one of them")
+    if options.kerberos and options.guest:
+        raise OptionError(f"guest and sec={options.sec} exclude each other: a guest has no ticket")
+    if options.sec in ("krb5i", "krb5p") and options.sign is False:
+        raise OptionError(f"sec={options.sec} demands protection: leave out nosign, or use sec=krb5")
+    return replace(options, seal=True) if options.sec == "krb5p" else options
 
 
 def help_lines() -> list[str]:

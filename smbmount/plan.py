@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from engine import AuthKind, ConnectConfig, Credentials, Dialect, Share, Unc, connect, parse_unc
+from engine import (
+    AuthKind,
+    ConnectConfig,
+    Credentials,
+    Dialect,
+    Share,
+    TicketSource,
+    Unc,
+    connect,
+    missing_for_kerberos,
+    parse_unc,
+)
 from smbmount.credentials import Login, renew_login
 from smbmount.failures import CredentialsError, ExitCode, MountFailure
 from smbmount.options import MountOptions
@@ -21,7 +32,13 @@ logger = logging.getLogger(__name__)
 FUSE_CONFIG: Final = "/etc/fuse.conf"
 SUBTYPE: Final = "smbmount"
 
-_KINDS: Final = {"ntlm": AuthKind.NTLM, "guest": AuthKind.GUEST, "anonymous": AuthKind.ANONYMOUS}
+_KINDS: Final = {
+    "ntlm": AuthKind.NTLM,
+    "kerberos": AuthKind.KERBEROS,
+    "negotiate": AuthKind.NEGOTIATE,
+    "guest": AuthKind.GUEST,
+    "anonymous": AuthKind.ANONYMOUS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +88,15 @@ def credentials(login: Login) -> Credentials:
         password=login.password.reveal(),
         domain=login.domain,
         kind=_KINDS[login.kind],
+        tickets=TicketSource(login.tickets.cache, login.tickets.keytab, login.tickets.owner),
     )
+
+
+def check_has_kerberos(login: Login) -> None:
+    """Raises `MountFailure` if the login takes Kerberos, which is not installed."""
+    needed = login.kind == "kerberos" or (login.kind == "negotiate" and not login.password.reveal())
+    if needed and (problem := missing_for_kerberos()):
+        raise MountFailure(problem, ExitCode.USAGE)
 
 
 def renewed_credentials(plan: Plan) -> list[Credentials]:
@@ -92,7 +117,7 @@ def connect_config(plan: Plan) -> ConnectConfig:
         address=options.ip,
         min_dialect=Dialect(options.vers.lowest),
         max_dialect=Dialect(options.vers.highest),
-        signing=plan.login.kind == "ntlm" and options.sign is not False,
+        signing=plan.login.kind not in ("guest", "anonymous") and options.sign is not False,
         seal=options.seal,
         timeout=options.timeout,
         echo_interval=options.echo_interval,

@@ -13,6 +13,7 @@ from typing import Final
 import hypothesis
 import pytest
 
+from tests.support.domain import Domain
 from tests.support.factories import SambaFactory
 from tests.support.logcheck import ExpectedWarnings, collected_warnings
 from tests.support.samba import SambaServer
@@ -128,6 +129,16 @@ def samba_backports_factory(_backports: None) -> Iterator[SambaFactory]:
 def backports_share_path(samba_backports: SambaServer) -> Path:
     """A new folder inside the share "data" of the newer server, owned by the server's user."""
     return _new_folder(samba_backports)
+
+
+@pytest.fixture(scope="session")
+def domain() -> Iterator[Domain]:
+    """An Active Directory domain whose controller has a share "data". Who changes it puts it right again."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run a domain controller, whose ports are all below 1024")
+    with Domain() as domain:
+        yield domain
+        assert "PANIC" not in domain.log_text(), domain.log_text()
 
 
 def _well_behaved(server: SambaServer) -> Iterator[SambaServer]:

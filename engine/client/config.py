@@ -15,21 +15,41 @@ class AuthKind(enum.Enum):
     """How to log on."""
 
     NTLM = "ntlm"
+    KERBEROS = "kerberos"
+    NEGOTIATE = "negotiate"
+    """Kerberos if there is a ticket and the server takes it, else NTLM."""
     GUEST = "guest"
     ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class TicketSource:
+    """Where Kerberos finds the ticket of somebody who gives no password.
+
+    `keytab` is the path of a file with keys, for which a ticket is got each time; else `cache` names a cache
+    of tickets as KRB5CCNAME does, "" being the default one. `owner` is the user whose own cache is used
+    instead, and who has to own it.
+    """
+
+    cache: str = ""
+    keytab: str = ""
+    owner: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Who logs on. The password never shows in `repr`.
 
-    Raises `ValueError` for what is no Unicode: the log-on could not say it.
+    Kerberos gets a ticket for the keys in a keytab or for the password, if there is one, else it takes that
+    of the cache; the user name may be left out then. Raises `ValueError` for what is no Unicode: the log-on
+    could not say it.
     """
 
     username: str = ""
     password: str = field(default="", repr=False)
     domain: str = ""
     kind: AuthKind = AuthKind.NTLM
+    tickets: TicketSource = TicketSource()
 
     def __post_init__(self) -> None:
         for what, text in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from engine.client.kerberos import Ticket
 from engine.client.tree import Tree
 from engine.wire.constants import Dialect, ShareType
 
@@ -24,6 +25,8 @@ class ConnectionDescription:
     max_write: int
     max_transact: int
     share_type: ShareType = ShareType.DISK
+    authentication: str = "none"
+    ticket: Ticket | None = None
 
 
 def describe(tree: Tree, max_read: int, max_write: int) -> ConnectionDescription:
@@ -43,4 +46,6 @@ def describe(tree: Tree, max_read: int, max_write: int) -> ConnectionDescription
         max_write=max_write,
         max_transact=negotiated.max_transact,
         share_type=tree.share_type,
+        authentication=session.authentication,
+        ticket=session.ticket,
     )

@@ -17,13 +17,13 @@ from typing import Final
 import trio
 
 from engine import ntstatus
-from engine.client.config import AuthKind, Unc
+from engine.client.config import Unc
 from engine.client.connection import Connection
 from engine.client.controls import TreeControls
 from engine.client.establish import Way
 from engine.client.session import Session
 from engine.client.tree import Tree
-from engine.client.trust import may_log_on
+from engine.client.trust import may_log_on, may_send_ntlm
 from engine.errors import (
     AuthError,
     BufferOverflow,
@@ -218,8 +218,7 @@ class Resolver:
         Raises `ForeignHost` if the account may not be used there.
         """
         origin, config = self._origin.unc, self._origin.config
-        is_secret = way.credentials.kind is AuthKind.NTLM
-        if is_secret and not may_log_on(origin.server, place.server, config.dfs_hosts):
+        if may_send_ntlm(way.credentials) and not may_log_on(origin.server, place.server, config.dfs_hosts):
             raise ForeignHost(
                 f"{origin} leads to the host {place.server}, to which the account was not sent: "
                 f"if it may be used there, allow that with dfs_hosts={place.server}"

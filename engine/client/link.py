@@ -32,6 +32,7 @@ from engine.errors import (
     NtStatusError,
     RemoteProtocolError,
     SmbError,
+    TicketError,
     TransportError,
     raised_again,
 )
@@ -48,6 +49,9 @@ _JITTER: Final = 0.3
 """The part of a pause that is left to chance: clients of one server are not to come back all at once."""
 
 _REFUSED: Final = 30.0
+_NO_TICKET: Final = 2.0
+"""Seconds until a Kerberos ticket is looked for again: no password is tried by that, no account locked."""
+
 _CONNECTING: Final = 1.0
 """Seconds for TCP to connect, more if the last time took more than a third of it: packets that got lost are
 sent again later and later, those of a new attempt at once."""
@@ -205,7 +209,7 @@ class Link:
             if isinstance(error, AuthError) and await self._change_account():
                 continue
             if self._note_refusal(error):
-                await trio.sleep(_REFUSED)
+                await trio.sleep(_NO_TICKET if isinstance(error, TicketError) else _REFUSED)
                 self._refused.clear()
             else:
                 await trio.sleep_until(max(next_at, trio.current_time() + _jittered(_LEAST_PAUSE)))

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import struct
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import spnego
-from spnego.exceptions import SpnegoError
+import trio
 
 from engine import ntstatus
 from engine.client.anonymous import authenticate_message, negotiate_message
 from engine.client.config import AuthKind, ConnectConfig, Credentials
 from engine.client.connection import Batch, Connection
+from engine.client.kerberos import Kerberos, Ticket
+from engine.client.ntlm import Ntlm
 from engine.crypto.kdf import SessionKeys, derive_keys
 from engine.crypto.preauth import PreauthIntegrity
 from engine.crypto.sealing import Sealer
 from engine.crypto.signing import Signer, make_signer
-from engine.errors import AuthError, RemoteProtocolError, SmbError
+from engine.errors import AuthError, KdcUnreachable, RemoteProtocolError, SmbError
 from engine.proto.inflight import Reply, SessionState
 from engine.proto.negotiation import Negotiated
 from engine.wire.constants import Dialect, HeaderFlags, SessionFlags
 from engine.wire.session import LogoffRequest, SessionSetupRequest, SessionSetupResponse
 
-_UNREADABLE: Final = (
-    SpnegoError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    TypeError,
-    AttributeError,
-    StopIteration,
-    struct.error,
-)
-"""What the authentication library lets out when it is given bytes that a hostile server made up."""
-
 _MAX_LEGS: Final = 10
 """NTLM takes two; a server that never finishes is cut off."""
 
-# The authentication library logs its tokens, from which a weak password can be guessed.
-logging.getLogger("spnego").setLevel(logging.INFO)
+_KDC_PATIENCE: Final = 20.0
+"""Seconds for what a log-on asks of the domain; a library that finds no KDC takes half a minute to say so."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +42,9 @@ class Session:
     keys: SessionKeys | None = field(default=None, repr=False)
     signer: Signer | None = None
     """What signs with this session's key, even where ordinary requests are not signed."""
+    authentication: str = "none"
+    """How the account proved itself: Kerberos, NTLM or none."""
+    ticket: Ticket | None = None
 
     def batch(self, tree_id: int = 0, *, sealed: bool = False) -> Batch:
         """How requests of this session are sent."""
@@ -75,6 +64,18 @@ class Session:
 
 
 class _Mechanism(Protocol):
+    @property
+    def blocks(self) -> bool:
+        """Whether `step` may wait for files and other servers, and so belongs into a thread."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, once it is complete."""
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """The ticket that was used, if one was."""
+
     def step(self, token: bytes | None) -> bytes | None:
         """Take the server's token, return ours; raises `AuthError`."""
 
@@ -82,42 +83,11 @@ class _Mechanism(Protocol):
         """The key that both sides now share; empty if there is none."""
 
 
-class _NtlmPassword(spnego.Password):
-    """A password that is used for NTLM alone, whatever else is installed."""
-
-    @property
-    def supported_protocols(self) -> list[str]:
-        return ["ntlm"]
-
-
-class _Ntlm:
-    """NTLMv2 inside SPNEGO."""
-
-    def __init__(self, credentials: Credentials, server: str) -> None:
-        if os.environ.get("LM_COMPAT_LEVEL", "3") < "3":
-            raise AuthError("the variable LM_COMPAT_LEVEL asks for NTLMv1, which is never used: unset it")
-        name = credentials.username
-        if credentials.domain and "@" not in name:
-            name = f"{credentials.domain}\\{name}"
-        self._context = spnego.client(
-            _NtlmPassword(name, credentials.password),
-            hostname=server,
-            service="cifs",
-            protocol="negotiate",
-            options=spnego.NegotiateOptions.use_negotiate,
-        )
-
-    def step(self, token: bytes | None) -> bytes | None:
-        try:
-            return self._context.step(token or None)
-        except _UNREADABLE as error:
-            raise AuthError(f"the server's log-on messages make no sense: {error}") from error
-
-    def session_key(self) -> bytes:
-        return self._context.session_key if self._context.complete else b""
-
-
 class _Anonymous:
+    blocks = False
+    name = "none"
+    ticket = None
+
     def __init__(self) -> None:
         self._messages = [negotiate_message(), authenticate_message()]
 
@@ -133,7 +103,17 @@ def _mechanism(connection: Connection, credentials: Credentials) -> tuple[_Mecha
     if credentials.kind is AuthKind.ANONYMOUS:
         return _Anonymous(), None
     assert connection.negotiated is not None
-    return _Ntlm(credentials, connection.server), connection.negotiated.security_buffer
+    kind = Kerberos if credentials.kind in (AuthKind.KERBEROS, AuthKind.NEGOTIATE) else Ntlm
+    return kind(credentials, connection.server), connection.negotiated.security_buffer
+
+
+async def _step(mechanism: _Mechanism, token: bytes | None) -> bytes | None:
+    """One step of the log-on, in a thread if it may block, where it goes on if nobody waits any more."""
+    if not mechanism.blocks:
+        return mechanism.step(token)
+    with trio.move_on_after(_KDC_PATIENCE):
+        return await trio.to_thread.run_sync(mechanism.step, token, abandon_on_cancel=True)
+    raise KdcUnreachable(f"Kerberos: no KDC of the domain answered within {_KDC_PATIENCE:g} s")
 
 
 async def log_on(
@@ -153,7 +133,7 @@ async def log_on(
     mechanism, hint = _mechanism(connection, credentials)
     state = SessionState()
     preauth = preauth.copy()
-    token = mechanism.step(hint)
+    token = await _step(mechanism, hint)
     for _ in range(_MAX_LEGS):
         request = SessionSetupRequest(
             security_mode=negotiated.client_security_mode & 0xFF,
@@ -171,10 +151,10 @@ async def log_on(
         state.session_id = reply.header.session_id
         if status == ntstatus.STATUS_SUCCESS:
             if response.security_buffer:
-                mechanism.step(bytes(response.security_buffer))
+                await _step(mechanism, bytes(response.security_buffer))
             return _finish(connection, credentials, config, state, mechanism, response, reply, preauth)
         preauth.update(reply.message)
-        token = mechanism.step(bytes(response.security_buffer))
+        token = await _step(mechanism, bytes(response.security_buffer))
     raise AuthError("the server never comes to an end with the log-on")
 
 
@@ -186,7 +166,7 @@ async def log_on_again(session: Session, credentials: Credentials) -> None:
     connection = session.connection
     assert connection.negotiated is not None
     mechanism, hint = _mechanism(connection, credentials)
-    token = mechanism.step(hint)
+    token = await _step(mechanism, hint)
     for _ in range(_MAX_LEGS):
         request = SessionSetupRequest(
             security_mode=connection.negotiated.client_security_mode & 0xFF,
@@ -199,8 +179,11 @@ async def log_on_again(session: Session, credentials: Credentials) -> None:
             raise _refusal(status, credentials)
         response = SessionSetupResponse.decode_untrusted(reply.message)
         if status == ntstatus.STATUS_SUCCESS:
+            if response.security_buffer:
+                await _step(mechanism, bytes(response.security_buffer))
+            session.ticket = mechanism.ticket
             return
-        token = mechanism.step(bytes(response.security_buffer))
+        token = await _step(mechanism, bytes(response.security_buffer))
     raise AuthError("the server never comes to an end with the log-on")
 
 
@@ -228,6 +211,7 @@ def _finish(
     key = mechanism.session_key()
     if not key:
         raise AuthError("the log-on gave no session key, so nothing could be signed: use another account")
+    session.authentication, session.ticket = mechanism.name, mechanism.ticket
     _protect(session, negotiated, key, preauth)
     state.signing_required = config.signing or negotiated.signing_required
     _check_final_reply(negotiated, state, reply)
@@ -242,7 +226,7 @@ def _finish(
 
 def _check_identity(credentials: Credentials, config: ConnectConfig, *, guest: bool, anonymous: bool) -> None:
     """[MS-SMB2] 3.2.5.3.1: a guest has no keys, so being made one unasked could be an attack."""
-    if credentials.kind is AuthKind.NTLM and (guest or anonymous):
+    if credentials.kind not in (AuthKind.GUEST, AuthKind.ANONYMOUS) and (guest or anonymous):
         raise AuthError(
             "the server let the account in only as a guest, without any protection: check the user name "
             "and password, or ask for it with the option 'guest'",

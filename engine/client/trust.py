@@ -11,8 +11,17 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Final
 
+from engine.client.config import AuthKind, Credentials
+
 _SHORT: Final = 3
 """Letters up to which a label under a country's is taken for a registry's, as "co" of co.uk."""
+
+
+def may_send_ntlm(credentials: Credentials) -> bool:
+    """Whether a log-on with these may be one by NTLM that says something of a password."""
+    if credentials.kind is AuthKind.NEGOTIATE:
+        return bool(credentials.password)
+    return credentials.kind is AuthKind.NTLM
 
 
 def may_log_on(origin: str, host: str, allowed: Sequence[str]) -> bool:

@@ -17,6 +17,11 @@ fail() {
     exit 1
 }
 
+# Whether there is a file of that name, which may have a pattern in it.
+has_file() {
+    compgen -G "$1" >/dev/null
+}
+
 # Prints the names of the Debian packages that have what is missing, one a line.
 missing_packages() {
     local pair commands=(systemd-analyze:systemd groff:groff-base git:git)
@@ -24,12 +29,18 @@ missing_packages() {
         commands+=(
             smbd:samba smbclient:smbclient fusermount3:fuse3
             sqlite3:sqlite3 rsync:rsync fio:fio getfattr:attr
+            samba-tool:samba-common-bin winbindd:winbind kinit:krb5-user faketime:faketime
         )
+        # What a domain controller is made of has no commands of its own.
+        has_file /usr/share/samba/setup/provision.ldif || echo samba-ad-provision
+        has_file '/usr/lib/*/samba/ldb/samba_dsdb.so' || echo samba-dsdb-modules
+        has_file '/usr/lib/*/samba/vfs/acl_xattr.so' || echo samba-vfs-modules
     fi
-    # pyfuse3 comes as source, so the first run needs a compiler and headers.
+    # pyfuse3 and gssapi come as source, so the first run needs a compiler and headers.
     if ! python_is_set_up; then
         commands+=(python3:python3 gcc:gcc pkg-config:pkg-config)
         pkg-config --exists fuse3 2>/dev/null || echo libfuse3-dev
+        pkg-config --exists krb5-gssapi 2>/dev/null || echo libkrb5-dev
         python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
         python3 -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null || echo python3-dev

@@ -21,7 +21,8 @@ from engine.client.establish import Way
 from engine.client.extended_attributes import _by_name
 from engine.client.folder import _entries
 from engine.client.keeping import decode_all
-from engine.client.session import _Ntlm, log_on_again
+from engine.client.ntlm import Ntlm
+from engine.client.session import log_on_again
 from engine.client.stat import stat_from_create, stat_of_created
 from engine.client.transport import Transport
 from engine.client.tree import Tree
@@ -62,6 +63,9 @@ class _Keyed:
     """A log-on that believes every token: no script can make one that the real one takes for its server's."""
 
     KEY: Final = bytes(range(16))
+    blocks = False
+    name = "NTLM"
+    ticket = None
 
     def __init__(self, credentials: Credentials, server: str) -> None:
         """As of the real one."""
@@ -144,7 +148,7 @@ def _way_to_the_share(data: bytes) -> None:
     )
     scripted = _Scripted(frames_of(data[3:]), signs=keyed and bool(flags & 128))
     connection = cast(Connection, scripted)
-    with mock.patch.object(session_module, "_Ntlm", _Keyed) if keyed else nullcontext():
+    with mock.patch.object(session_module, "Ntlm", _Keyed) if keyed else nullcontext():
         tree = trio.run(_log_on_twice, Way(_UNC, account, config, client_guid=_GUID), connection)
     session = tree.session
     assert session.guest or session.anonymous or session.keys is not None
@@ -167,7 +171,7 @@ async def _log_on_twice(way: Way, connection: Connection) -> Tree:
 def _log_on_tokens(data: bytes) -> None:
     """The hint of NEGOTIATE and up to three tokens, for the authentication library behind its wall."""
     script = Script(data)
-    mechanism = _Ntlm(_ACCOUNTS[0], "server")
+    mechanism = Ntlm(_ACCOUNTS[0], "server")
     for _ in range(4):
         mechanism.step(script.blob())
         if not script:

@@ -247,7 +247,7 @@ def test_unknown_option(refused: Refused) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    ["sec=krb5", "multichannel", "snapshot=x", "mapchars", "cruid=0"],
+    ["multichannel", "snapshot=x", "mapchars"],
 )
 def test_option_whose_feature_is_not_there(refused: Refused, option: str) -> None:
     check(refused(USAGE, "//h/s", option), re.escape(option.partition("=")[0]), "use|leave|look|belongs")

@@ -17,13 +17,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from smbmount.mounttable import detach, topmost_mount
-from tests.support.samba import SambaServer
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
@@ -40,16 +39,30 @@ class MountError(AssertionError):
     """The mount did not do what a mount has to; the message holds the daemon's log."""
 
 
+class Served(Protocol):
+    """What a mount has to know of a server."""
+
+    port: int
+
+    @property
+    def credentials_file(self) -> Path: ...
+
+    def unc(self, share: str = "data") -> str: ...
+
+    def smbstatus(self, *arguments: str) -> str: ...
+
+
 class Mount:
     """One mount of `//server/share[/folder]` and the daemon behind it; a context manager.
 
-    `options` are added to `-o port=…,credentials=…`; None as `credentials` leaves the latter out.
+    `options` are added to `-o port=…,credentials=…`, those of the server unless others are given, none with
+    `ticket`. `environ` is added to this process's environment, and
     `command_prefix` goes before the command, as in `["prlimit", "--as=150000000"]`.
     """
 
     def __init__(
         self,
-        server: SambaServer,
+        server: Served,
         mountpoint: Path,
         *,
         share: str = "data",
@@ -57,13 +70,16 @@ class Mount:
         options: Sequence[str] = (),
         credentials: Path | None = None,
         guest: bool = False,
+        ticket: bool = False,
+        environ: Mapping[str, str] | None = None,
         command_prefix: Sequence[str] = (),
     ) -> None:
         self.path = mountpoint
         self.server = server
         self.source = server.unc(share) + (f"/{folder}" if folder else "")
         who = "guest" if guest else f"credentials={credentials or server.credentials_file}"
-        self.options = [f"port={server.port}", who, *options]
+        self.options = [f"port={server.port}", *([] if ticket else [who]), *options]
+        self._environ = dict(environ or {})
         self._command_prefix = list(command_prefix)
         self._expected: list[re.Pattern[str]] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,7 +126,7 @@ class Mount:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT), **self._environ},
             )
         self._exit_code = None
         _live.add(self)

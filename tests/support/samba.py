@@ -85,7 +85,7 @@ class SambaServer:
         password: str = TEST_PASSWORD,
     ) -> None:
         self.address = address
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.user = TEST_USER if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         self.password = password
         self._global_options = dict(global_options or {})
@@ -381,7 +381,8 @@ def _is_reachable(folder: str) -> bool:
     return os.geteuid() != 0 or all(step.stat().st_mode & stat.S_IXOTH for step in (path, *path.parents))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on which nobody listens."""
     for port in random.sample(_PORTS, 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))

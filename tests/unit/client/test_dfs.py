@@ -11,7 +11,7 @@ import trio
 
 import engine
 from engine import Dialect, ntstatus
-from engine.client.trust import may_log_on
+from engine.client.trust import may_log_on, may_send_ntlm
 from engine.wire.constants import Command, ShareFlags
 from engine.wire.dfs import DfsHeaderFlags, DfsReferral, DfsReferralResponse
 from tests.fakes.server import FakeServer, ServerOptions, running
@@ -249,6 +249,23 @@ def test_the_password_does_not_go_to_a_foreign_host(credentials: engine.Credenti
             assert thief.tree_connects
 
     trio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("kind", "password", "may"),
+    [
+        (engine.AuthKind.NTLM, "secret", True),
+        (engine.AuthKind.NEGOTIATE, "secret", True),
+        (engine.AuthKind.NEGOTIATE, "", False),
+        (engine.AuthKind.KERBEROS, "secret", False),
+        (engine.AuthKind.GUEST, "", False),
+        (engine.AuthKind.ANONYMOUS, "", False),
+    ],
+)
+def test_what_may_fall_back_to_ntlm_goes_to_no_foreign_host(
+    kind: engine.AuthKind, password: str, may: bool
+) -> None:
+    assert may_send_ntlm(engine.Credentials("me", password, kind=kind)) is may
 
 
 def test_an_account_that_is_refused_is_not_tried_at_the_next_target() -> None:

@@ -68,7 +68,7 @@ def check(done: subprocess.CompletedProcess[str], code: ExitCode, *phrases: str)
         (["-x", "//srv/share", "/mnt"], ExitCode.USAGE, "option -x not recognized"),
         (["//srv/share", "/mnt", "-o"], ExitCode.USAGE, "requires argument"),
         (["//srv/share", "/mnt", "-o", "foo"], ExitCode.USAGE, "unknown option 'foo'"),
-        (["//srv/share", "/mnt", "-o", "sec=krb5"], ExitCode.USAGE, "use sec=ntlmssp"),
+        (["//srv/share", "/mnt", "-o", "keytab=/k"], ExitCode.USAGE, "add sec=krb5"),
         (["//srv/share", "/mnt", "-o", "password=canary,canary"], ExitCode.USAGE, "'\\,'"),
         (["//srv/share", "/mnt", "-o", "remount,ro"], ExitCode.MOUNT_FAILED, "unmount and mount again"),
         (["srv:/share", "/mnt", "-o", "guest"], ExitCode.USAGE, "write it as //server/share"),

@@ -16,6 +16,7 @@ from smbmount.credentials import (
     HANDED_OVER_OF_USER,
     FileCredentials,
     Login,
+    Tickets,
     parse_credentials,
     read_credentials,
     resolve_login,
@@ -239,3 +240,58 @@ def test_no_password_is_in_repr_str_or_formatting() -> None:
         assert "canary" not in text
     with pytest.raises(TypeError):
         login.password.__reduce__()
+
+
+# Kerberos
+
+
+def test_a_ticket_needs_neither_name_nor_password() -> None:
+    login = resolve("sec=krb5", {"USER": "me", "KRB5CCNAME": "FILE:/tmp/mine"})
+    assert login == Login("", Secret(""), "", "kerberos", tickets=Tickets("FILE:/tmp/mine"))
+    assert str(login) == "kerberos"
+    assert resolve("sec=negotiate").kind == "negotiate"
+    assert resolve("sec=krb5,username=EX\\alice") == Login("alice", Secret(""), "EX", "kerberos")
+
+
+def test_a_password_gets_a_ticket(tmp_path: Path) -> None:
+    file = private(tmp_path / "cred", "username=alice\npassword=p\npassword2=q\ndomain=example.test\n")
+    login = resolve(f"sec=krb5,credentials={file}")
+    assert login == Login("alice", Secret("p"), "example.test", "kerberos", Secret("q"))
+    assert resolve("sec=krb5", {"PASSWD": "p"}) == Login("me", Secret("p"), "", "kerberos")
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("", ""),
+        ("/tmp/c", "FILE:/tmp/c"),
+        ("c", "FILE:{}/c"),
+        ("FILE:c", "FILE:{}/c"),
+        ("DIR:c", "DIR:{}/c"),
+        ("DIR::/tmp/c/tkt", "DIR::/tmp/c/tkt"),
+        ("KEYRING:persistent:0", "KEYRING:persistent:0"),
+    ],
+)
+def test_a_cache_is_found_in_any_working_directory(given: str, used: str) -> None:
+    assert resolve("sec=krb5", {"KRB5CCNAME": given}).tickets.cache == used.format(os.getcwd())
+
+
+def test_a_keytab_is_refused_if_others_can_read_it(tmp_path: Path) -> None:
+    keytab = private(tmp_path / "keytab", "")
+    assert resolve(f"sec=krb5,keytab=FILE:{keytab}").tickets.keytab == str(keytab)
+    keytab.chmod(0o640)
+    with pytest.raises(CredentialsError, match=f"keytab {keytab} is open to its group or to others"):
+        resolve(f"sec=krb5,keytab={keytab}")
+    with pytest.raises(CredentialsError, match="cannot read keytab"):
+        resolve(f"sec=krb5,keytab={tmp_path}/none")
+
+
+def test_only_root_uses_the_tickets_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert resolve("sec=krb5,cruid=1000").tickets.owner == 1000
+    with pytest.raises(CredentialsError, match="cruid and a password"):
+        resolve("sec=krb5,cruid=1000", {"PASSWD": "p"})
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert resolve("sec=krb5,cruid=1000").tickets.owner == 1000
+    with pytest.raises(CredentialsError, match="only root"):
+        resolve("sec=krb5,cruid=0")
