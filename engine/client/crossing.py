@@ -217,6 +217,11 @@ class Crossing:
             pause = _REFUSED_AGAIN if isinstance(error, AuthError) else _AGAIN
             joining.until = trio.current_time() + pause
             self._say(f"the link {'/'.join(at)} cannot be followed: {error}")
+        except Exception:
+            # Whoever comes to the link is told; the rest of the tree is not to suffer.
+            log.exception("following the link %s ended in a mistake of this program", "/".join(at))
+            joining.error = SmbError(f"the link {'/'.join(at)} cannot be followed", errno=errno.EIO)
+            joining.until = trio.current_time() + _AGAIN
         finally:
             self._leave(joining)
             joining.known.set()

@@ -151,6 +151,26 @@ def test_a_link_that_cannot_be_followed_is_not_tried_each_time(expected_warnings
     assert len(target.peers) == 1
 
 
+def test_a_mistake_at_one_link_does_not_end_the_rest(
+    expected_warnings: ExpectedWarnings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected_warnings.require("ended in a mistake of this program")
+    server = Namespace(link=f"\\{FIRST}\\share")
+    server.tree.add_file("here", b"content")
+
+    def mistaken(self: Crossing, branch: object) -> None:
+        raise RuntimeError("mistake")
+
+    async def main() -> None:
+        async with crossed(server, at(FIRST)) as whole:
+            monkeypatch.setattr(Crossing, "_wait_idle", mistaken)
+            with suppress(engine.SmbError):
+                await whole.stat("link")
+            assert await whole.read_file("here", 10) == b"content"
+
+    trio.run(main)
+
+
 def test_a_link_that_leads_to_itself_is_no_loop(expected_warnings: ExpectedWarnings) -> None:
     expected_warnings.allow("cannot be followed")
     server = Namespace(link=f"\\{NAMESPACE}\\data\\link")
