@@ -24,6 +24,8 @@ class SmbError(Exception):
         self.errno = errno or EIO
         self.was_sent = False
         """Whether a request that this ended may have reached the server."""
+        self.stage = ""
+        """The part of connecting that failed: "negotiate", "log-on" or "share"."""
 
 
 class LocalProtocolError(SmbError):

@@ -27,7 +27,8 @@ from smbmount.mounttable import FUSE_TYPE, MountEntry, read_mounts
 
 USAGE: Final = (
     "smbmountctl cp [-n] [-p] SOURCE TARGET | smbmountctl status [--json] MOUNTPOINT | "
-    "smbmountctl dfs [--json] [-o OPTIONS] MOUNTPOINT|//SERVER/SHARE[/FOLDER]"
+    "smbmountctl dfs [--json] [-o OPTIONS] MOUNTPOINT|//SERVER/SHARE[/FOLDER] | "
+    "smbmountctl doctor [--json] [-o OPTIONS] //SERVER/SHARE[/FOLDER]"
 )
 
 _HELP: Final = f"""usage: {USAGE}
@@ -44,6 +45,10 @@ Ask a running smbmount.
   dfs //SERVER/SHARE[/FOLDER]
                       the same without a mount: the way is gone once, with the options of smbmount
     -o OPTIONS        as for smbmount, but no password: credentials=FILE, or type it
+    --json            the same as JSON, for programs
+  doctor //SERVER/SHARE[/FOLDER]
+                      go the way of a mount step by step, and say at the first that fails what is wrong
+    -o OPTIONS        as above
     --json            the same as JSON, for programs
   -V, --version       show the version
   -h, --help          show this help
@@ -111,6 +116,8 @@ def _run(argv: list[str]) -> int:
             show_status(path, as_json="--json" in flags)
         case "dfs":
             show_dfs(arguments)
+        case "doctor":
+            return see_doctor(arguments)
         case "-h" | "--help":
             sys.stdout.write(_HELP)
         case "-V" | "--version":
@@ -377,6 +384,35 @@ def show_dfs(arguments: list[str]) -> None:
     except (ValueError, RecursionError):
         raise _nonsense() from None
     sys.stdout.write("".join(f"{_printable(line)}\n" for line in lines))
+
+
+def see_doctor(arguments: list[str]) -> ExitCode:
+    """Print how far the way to a share goes; raises `CtlError` for options that are none."""
+    # For this command alone: it needs the engine, which the others do without.
+    import trio
+
+    from smbmount import doctor, visits
+
+    given, (source,) = _options_with_values(arguments)
+    is_json = any(flag == "--json" for flag, _ in given)
+    findings: list[doctor.Finding] = []
+
+    def tell(finding: doctor.Finding) -> None:
+        findings.append(finding)
+        if not is_json:
+            mark = "ok" if finding.is_well else "FAILED"
+            sys.stdout.write(f"{finding.step:<10} {mark:<7} {_printable(finding.words)}\n")
+            sys.stdout.flush()
+
+    try:
+        decided = visits.decide(source, [value for flag, value in given if flag == "-o"])
+    except MountFailure as failure:
+        raise CtlError(str(failure), failure.code) from None
+    is_well = trio.run(doctor.examine, decided, tell)
+    if is_json:
+        steps = [{"step": one.step, "ok": one.is_well, "said": one.words} for one in findings]
+        sys.stdout.write(json.dumps(steps, indent=2) + "\n")
+    return ExitCode.SUCCESS if is_well else ExitCode.SYSTEM
 
 
 def status_text_untrusted(status: Mapping[str, Any], *, as_json: bool) -> str:

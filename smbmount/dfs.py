@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import pwd
-import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-from smbmount.failures import ExitCode, MountFailure
 
 if TYPE_CHECKING:
     from engine import DfsStep
-    from smbmount.plan import Plan
 
 
 def dfs_status(steps: Iterable[DfsStep]) -> list[dict[str, object]]:
@@ -55,41 +47,19 @@ def dfs_lines_untrusted(steps: object) -> list[str]:
 
 def find_steps(source: str, texts: Sequence[str]) -> list[dict[str, object]]:
     """Go to a share once, with the options of a mount; the referrals on the way. Raises `MountFailure`."""
-    from smbmount import credentials, options, plan
-
-    chosen = options.parse_options(*texts)
-    if chosen.password is not None:
-        raise MountFailure(
-            "a password among the arguments can be seen by everyone: use credentials=FILE, or type it",
-            ExitCode.USAGE,
-        )
-    source, unc = plan.read_source(source, chosen.port)
-    prompt = getpass.getpass if sys.stdin is not None and sys.stdin.isatty() else None
-    login = credentials.resolve_login(chosen, os.environ, prompt, _own_name())
-    return _find(plan.Plan(source, unc, plan.read_prefix(unc, chosen), "", chosen, login))
-
-
-def _find(decided: Plan) -> list[dict[str, object]]:
     import trio
 
     import engine
-    from smbmount import plan
+    from smbmount import visits
     from smbmount.explain import explain
 
+    decided = visits.decide(source, texts)
+
     async def go() -> list[dict[str, object]]:
-        unc = decided.unc._replace(prefix=decided.prefix)
-        config = replace(plan.connect_config(decided), reconnect=False)
-        async with engine.connect(unc, plan.credentials(decided.login), config) as share:
+        async with visits.connected(decided) as share:
             return dfs_status(share.dfs_steps())
 
     try:
         return trio.run(go)
     except engine.SmbError as error:
         raise explain(error, decided, "follow") from None
-
-
-def _own_name() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())

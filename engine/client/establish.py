@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -121,15 +121,18 @@ class Way:
     async def log_on(self, connection: Connection, previous_session_id: int = 0) -> Session:
         """Agree on a dialect and log on. Raises what `connect` does."""
         preauth = PreauthIntegrity()
-        await _negotiate(connection, self._offer(), preauth)
-        return await log_on(connection, self.credentials, self.config, preauth, previous_session_id)
+        with _stage("negotiate"):
+            await _negotiate(connection, self._offer(), preauth)
+        with _stage("log-on"):
+            return await log_on(connection, self.credentials, self.config, preauth, previous_session_id)
 
     async def connect_share(self, session: Session, path: str, prefix: str = "") -> Tree:
         r"""Connect to `\\server\share`, and check the negotiation if need be ([MS-SMB2] 3.2.5.5).
 
         Raises `NtStatusError` if there is no such share or no right to it.
         """
-        tree = await connect_tree(session, path, prefix)
+        with _stage("share"):
+            tree = await connect_tree(session, path, prefix)
         negotiated = session.connection.negotiated
         assert negotiated is not None
         if negotiated.dialect is not Dialect.SMB_3_1_1:
@@ -146,6 +149,15 @@ class Way:
             seal=config.seal,
             client_guid=self.client_guid,
         )
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    try:
+        yield
+    except SmbError as error:
+        error.stage = name
+        raise
 
 
 async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthIntegrity) -> None:
