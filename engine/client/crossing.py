@@ -194,6 +194,7 @@ class Crossing:
         if joining is not None and joining.error is not None and trio.current_time() >= joining.until:
             joining = None
         if joining is None:
+            self._forget_failures()
             joining = self._joining[key] = _Joining()
             self._tasks.start_soon(self._serve, at, joining)
         elif joining.branch is not None and self._find(path)[0] is branch:
@@ -202,6 +203,13 @@ class Crossing:
         await joining.known.wait()
         if joining.error is not None:
             raise raised_again(joining.error)
+
+    def _forget_failures(self) -> None:
+        """Have no memory that grows: what failed may be tried again by now anyway."""
+        now = trio.current_time()
+        for key, joining in tuple(self._joining.items()):
+            if joining.error is not None and now >= joining.until:
+                del self._joining[key]
 
     async def _serve(self, at: Name, joining: _Joining) -> None:
         """Be connected to what a link leads to, until cancelled."""

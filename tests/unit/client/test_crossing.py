@@ -151,6 +151,23 @@ def test_a_link_that_cannot_be_followed_is_not_tried_each_time(expected_warnings
     assert len(target.peers) == 1
 
 
+def test_links_that_could_not_be_followed_are_not_remembered_for_ever(
+    expected_warnings: ExpectedWarnings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected_warnings.allow("cannot be followed")
+    monkeypatch.setattr(crossing, "_AGAIN", 0.0)
+    server = Namespace(**{f"link{number}": f"\\{FIRST}\\share" for number in range(5)})
+
+    async def main() -> None:
+        async with crossed(server) as whole:
+            for number in range(5):
+                with pytest.raises(engine.SmbError):
+                    await whole.stat(f"link{number}")
+            assert len(whole._joining) == 1
+
+    trio.run(main)
+
+
 def test_a_mistake_at_one_link_does_not_end_the_rest(
     expected_warnings: ExpectedWarnings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
