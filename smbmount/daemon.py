@@ -9,7 +9,7 @@ from collections.abc import Callable
 import trio
 
 from engine import connect
-from smbmount.allocator import keep_freed_memory, look_for_garbage_rarely
+from smbmount.allocator import give_freed_memory_back, keep_freed_memory, look_for_garbage_rarely
 from smbmount.background import INTERNAL_ERROR, Serve, serve_in_background
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.fusemount import FuseMount
@@ -45,6 +45,7 @@ def serving(plan: Plan) -> Serve:
         forbid_core_dumps()
         keep_freed_memory()
         look_for_garbage_rarely()
+        give_freed_memory_back()
         service = Service(plan, ready, Backend(connect, FuseMount, os._exit))
         try:
             trio.run(service.run)

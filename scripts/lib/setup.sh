@@ -88,6 +88,12 @@ set_up_python() {
     python_wanted >"$VENV/set-up-for"
 }
 
+# As pip does for whoever installs it: otherwise, where Python may not write its own, each mount of the tests
+# begins with compiling itself, which costs it 0.3 s and 1.5 MiB for good.
+compile_ahead() {
+    "$VENV/bin/python" -m compileall -q "$CHECKOUT/engine" "$CHECKOUT/smbmount"
+}
+
 set_up() {
     local packages
     mapfile -t packages < <(missing_packages "$1" | sort -u)
@@ -98,6 +104,7 @@ set_up() {
         fail "/dev/fuse is missing: load the kernel module with 'modprobe fuse', or give the container this device"
     fi
     set_up_python
+    compile_ahead
 }
 
 # What the tree was built by.
