@@ -40,6 +40,13 @@ class TransportError(SmbError):
     """The TCP connection could not be made, or was lost; `errno` says how."""
 
 
+class HostUnknown(TransportError):
+    """The name of a host leads to no address."""
+
+    def __init__(self, message: str = "", *, errno: int = EHOSTUNREACH) -> None:
+        super().__init__(message, errno=errno)
+
+
 class KdcUnreachable(TransportError):
     """No Kerberos server of the domain answers, so nobody can prove who they are."""
 

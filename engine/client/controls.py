@@ -127,8 +127,17 @@ class TreeControls:
         clients of that site, which few servers can do. Raises `NotFound` if the name is no part of a
         distributed tree, `NotSupported` if the server has none ([MS-DFSC] 3.1.4.2).
         """
-        name = path if path.startswith("\\") else self._dfs_name(path)
-        what = f"ask for the referrals of {name}"
+        return await self._referrals(path if path.startswith("\\") else self._dfs_name(path), site)
+
+    async def domains(self) -> DfsReferralResponse:
+        """Ask a domain controller, on its IPC$, for the names of the domains that it knows (one round trip).
+
+        Raises `InvalidParameter` and other `NtStatusError`s where the server is none ([MS-DFSC] 2.2.2).
+        """
+        return await self._referrals("", None)
+
+    async def _referrals(self, name: str, site: str | None) -> DfsReferralResponse:
+        what = f"ask for the referrals of {name}" if name else "ask for the domains"
         if site is None:
             code, data = FsctlCode.DFS_GET_REFERRALS, DfsReferralRequest(name).encode()
         else:

@@ -20,6 +20,7 @@ from engine import ntstatus
 from engine.client.config import Unc
 from engine.client.connection import Connection
 from engine.client.controls import TreeControls
+from engine.client.domains import ShortNames
 from engine.client.establish import Way
 from engine.client.session import Session
 from engine.client.tree import Tree
@@ -28,6 +29,7 @@ from engine.errors import (
     AuthError,
     BufferOverflow,
     ForeignHost,
+    HostUnknown,
     NtStatusError,
     RemoteProtocolError,
     SmbError,
@@ -37,11 +39,13 @@ from engine.proto.referrals import (
     Entry,
     Match,
     Name,
+    NameList,
     Place,
     ReferralCache,
     Walk,
     fold,
     join_name,
+    read_names_untrusted,
     read_untrusted,
     split_name,
 )
@@ -107,6 +111,7 @@ class Resolver:
     def __init__(self, origin: Way) -> None:
         self._origin = origin
         self._cache = ReferralCache()
+        self._short_names = ShortNames(origin.unc.server)
         self._place: Place | None = None
 
     @property
@@ -126,7 +131,7 @@ class Resolver:
 
     @staticmethod
     def _step(entry: Entry, place: Place) -> DfsStep:
-        active = entry.find(place.place)
+        active = place.target if place.entry is entry else entry.find(place.place)
         targets = tuple(
             DfsTarget("\\" + join_name(target.place), target.group, target is active)
             for target in entry.order
@@ -206,11 +211,36 @@ class Resolver:
             if tree is not None and fold(place.place) in stay.walk.skipped:
                 raise TransportError("it was left for another target just now", errno=errno.EHOSTDOWN)
         except SmbError as error:
+            if isinstance(error, HostUnknown | ForeignHost) and await self._rename(stay, place, way):
+                return None
             log.debug("%s is of no use: %s", hop_name(place), error)
             errors.append(error)
             stay.walk.fail(place, error)
             return None
         return None if tree is None else Arrival(hop, session.connection, tree)
+
+    async def _rename(self, stay: _Stay, place: Place, way: Way) -> bool:
+        """Whether there are other names for the host of `place`, which come next."""
+
+        async def ask(controller: str, domain: str) -> list[NameList]:
+            return await self._ask_about_domains(stay, Place((controller, "IPC$"), ()), domain, way)
+
+        hosts = await self._short_names.hosts(place.server, way.port, way.credentials, ask)
+        if hosts:
+            stay.walk.rename(place, hosts)
+        return bool(hosts)
+
+    async def _ask_about_domains(self, stay: _Stay, place: Place, domain: str, way: Way) -> list[NameList]:
+        hop = self._way_to(place, way)
+        async with AsyncExitStack() as stack:
+            patience = min(stay.patience, _ONE_OF_SEVERAL)
+            visit = _Stay(stack, stay.walk, min(stay.seconds, _ONE_OF_SEVERAL), patience)
+            session = await visit.session(hop)
+            with _bounded(visit.patience, hop):
+                controls = await visit.controls(hop, session)
+                response = await (controls.referrals(join_name((domain,))) if domain else controls.domains())
+            await visit.take_leave()
+        return read_names_untrusted(response, trio.current_time())
 
     def _way_to(self, place: Place, way: Way) -> Way:
         """The way to a place, which is `way` in all but the place.
@@ -232,7 +262,7 @@ class Resolver:
         try:
             tree = await hop.connect_share(session, hop.unc.tree_path, place.prefix)
         except NtStatusError as refusal:
-            if place.entry is not None or not is_gone(refusal):
+            if (place.entry is not None and place.entry.is_root) or not is_gone(refusal):
                 raise
             entry = await self._ask(stay, hop, session, place.name[:2])
             if entry is None:
@@ -279,8 +309,8 @@ class _Stay:
     def __init__(self, stack: AsyncExitStack, walk: Walk, seconds: float, patience: float) -> None:
         self.walk = walk
         self.patience = patience
+        self.seconds = seconds
         self._stack = stack
-        self._seconds = seconds
         self._session: Session | None = None
         self._controls: TreeControls | None = None
 
@@ -292,7 +322,7 @@ class _Stay:
         """The session on the server, which `hop` leads to."""
         if self._session is not None and not self._session.connection.lost.is_set():
             return self._session
-        connection = await self._stack.enter_async_context(hop.connection(self.limit(self._seconds)))
+        connection = await self._stack.enter_async_context(hop.connection(self.limit(self.seconds)))
         with _bounded(self.limit(self.patience), hop):
             self._session = await hop.log_on(connection)
         self._controls = None

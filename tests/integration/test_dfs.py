@@ -238,7 +238,7 @@ async def test_a_share_that_is_taken_away_is_looked_for_elsewhere_at_once(
             await trio.to_thread.run_sync(tree.first.restart)
 
 
-class _Names(trio.abc.HostnameResolver):
+class Names(trio.abc.HostnameResolver):
     """A name service of the test's own."""
 
     def __init__(self, addresses: dict[str, str]) -> None:
@@ -255,8 +255,10 @@ class _Names(trio.abc.HostnameResolver):
     ) -> list[Any]:
         assert host is not None
         assert isinstance(port, int)
-        address = self._addresses[host.decode().lower()], port
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
+        address = self._addresses.get(host.decode().lower())
+        if address is None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))]
 
     async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
         raise NotImplementedError
@@ -268,7 +270,7 @@ async def test_names_of_one_domain_need_no_permission(tree: Estate) -> None:
     tree.put(tree.first, "here", "first")
     tree.link("link", "elsewhere.example.net\\data", "FS1.example.test\\data")
     names = {"ns.example.test": tree.namespace.address, "fs1.example.test": tree.first.address}
-    trio.socket.set_custom_hostname_resolver(_Names(names))
+    trio.socket.set_custom_hostname_resolver(Names(names))
     async with engine.connect(
         "//ns.example.test/dfs/link", account(tree.namespace), ConnectConfig(port=tree.port)
     ) as share:
