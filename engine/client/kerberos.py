@@ -31,13 +31,17 @@ class Ticket:
 
 
 class Kerberos:
-    """One log-on; for the next one the ticket is taken anew. `step` blocks."""
+    """One log-on; for the next one the ticket is taken anew. `step` blocks.
+
+    With a `domain` the server is believed only if that domain says that it is one of its controllers.
+    """
 
     blocks = True
 
-    def __init__(self, credentials: Credentials, server: str) -> None:
+    def __init__(self, credentials: Credentials, server: str, domain: str = "") -> None:
         self._credentials = credentials
         self._host = server.rstrip(".")
+        self._domain = domain.rstrip(".")
         self._spn = f"cifs/{self._host}"
         self._context: spnego.ContextProxy | None = None
         self._key = b""
@@ -90,6 +94,8 @@ class Kerberos:
         try:
             with ticket_cache(self._credentials) as cache:
                 self._ticket = self._look_at(cache, "" if is_got_anew(self._credentials) else who)
+                if self._domain:
+                    _check_controller(cache, f"{self._spn}/{self._domain}")
                 means: list[spnego.Credential] = [spnego.KerberosCCache(cache)]
                 if self._credentials.kind is AuthKind.NEGOTIATE and self._credentials.password:
                     # It is for NTLM: the library gets no ticket for it, as the cache comes first.
@@ -145,6 +151,21 @@ class Kerberos:
         if is_kerberos and not context.context_attr & spnego.ContextReq.mutual_auth:
             raise AuthError(f"the server did not prove that it is {self._host}")
         self._key = context.session_key
+
+
+def _check_controller(cache: str, spn: str) -> None:
+    """Ask for a ticket for a service `cifs/server/domain`; the library's error says if there is none.
+
+    Controllers alone have services of three parts: no other account may give itself one ([MS-ADTS]
+    3.1.1.5.3.1.1.4).
+    """
+    import gssapi
+
+    kerberos = gssapi.MechType.kerberos
+    credentials = gssapi.Credentials(usage="initiate", mechs=[kerberos], store={"ccache": cache})
+    realm = spn.rpartition("/")[2].upper()
+    name = gssapi.Name(f"{spn}@{realm}", gssapi.NameType.kerberos_principal)
+    gssapi.SecurityContext(name=name, creds=credentials, usage="initiate", mech=kerberos).step()
 
 
 def _check_name(host: str) -> None:

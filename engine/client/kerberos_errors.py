@@ -9,7 +9,7 @@ import enum
 import errno
 from typing import Final, NamedTuple
 
-from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError
+from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError, UnknownService
 
 _BASE: Final = -1765328384
 _MECHANISM_BASE: Final = 39756032
@@ -25,6 +25,7 @@ class _Kind(enum.Enum):
     """The domain refused the account: asking again soon could lock it."""
     NO_TICKET = enum.auto()
     """There is no ticket to begin with, or none for this server: nobody's password was tried."""
+    UNKNOWN_SERVICE = enum.auto()
     UNREACHABLE = enum.auto()
 
 
@@ -49,9 +50,9 @@ _CLOCK: Final = _no_ticket(
 )
 _NO_CACHE: Final = _no_ticket("there is no ticket: run kinit, or check KRB5CCNAME")
 _EXPIRED: Final = _no_ticket("the ticket has expired: run kinit", errno.EKEYEXPIRED)
-_UNKNOWN_SERVER: Final = _no_ticket(
+_UNKNOWN_SERVER: Final = _Meaning(
+    _Kind.UNKNOWN_SERVICE,
     "the domain knows no service {spn}: use the server's name in the domain, or have this one added (setspn)",
-    errno.EACCES,
 )
 _UNKNOWN_USER: Final = _refused("the domain knows no user {who}: check the name and the realm")
 _NO_ETYPE: Final = _refused("this machine and the domain have no encryption type in common: see krb5.conf")
@@ -140,7 +141,8 @@ def is_understood(error: Exception) -> bool:
 def kerberos_error(error: Exception, who: str, spn: str) -> SmbError:
     """Return (not raise) what an error of the Kerberos libraries means for `who` on the way to `spn`.
 
-    `TicketError` where nobody's password was tried, `KdcUnreachable`, else `AuthError`.
+    `TicketError` where nobody's password was tried (`UnknownService` if the domain does not know the server),
+    `KdcUnreachable`, else `AuthError`.
     """
     number = number_of(error)
     meaning = None if number is None else _meaning(number)
@@ -152,6 +154,8 @@ def kerberos_error(error: Exception, who: str, spn: str) -> SmbError:
             return AuthError(words, errno=meaning.errno)
         case _Kind.NO_TICKET:
             return TicketError(words, errno=meaning.errno)
+        case _Kind.UNKNOWN_SERVICE:
+            return UnknownService(words, errno=meaning.errno)
         case _Kind.UNREACHABLE:
             return KdcUnreachable(words)
 
