@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 
 from tests.support.domain import Domain
-from tests.support.domain_tree import DomainTree, domain_tree
+from tests.support.domain_tree import DomainTree, grown
 from tests.support.factories import SambaFactory
 from tests.support.logcheck import ExpectedWarnings, collected_warnings
 from tests.support.samba import SambaServer
@@ -144,15 +144,15 @@ def domain() -> Iterator[Domain]:
 
 @pytest.fixture(scope="session")
 def _domain_tree(domain: Domain) -> Iterator[DomainTree]:
-    with domain_tree(domain) as tree:
+    with grown(domain) as tree:
         yield tree
         for member in (tree.first, tree.second):
             assert "PANIC" not in member.log_text(), member.log_text()
 
 
 @pytest.fixture
-def grove(_domain_tree: DomainTree) -> Iterator[DomainTree]:
-    """A distributed tree in that domain and two members of it, all running again afterwards."""
+def domain_tree(_domain_tree: DomainTree) -> Iterator[DomainTree]:
+    """A distributed tree in that domain, over two members of it, all running again afterwards."""
     yield _domain_tree
     _domain_tree.resume()
 

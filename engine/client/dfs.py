@@ -32,6 +32,7 @@ from engine.errors import (
     RemoteProtocolError,
     SmbError,
     TransportError,
+    UnfitServer,
 )
 from engine.proto.referrals import (
     Entry,
@@ -344,7 +345,7 @@ def _is_final(errors: Sequence[SmbError]) -> bool:
     if not errors:
         return False
     last = errors[-1]
-    if isinstance(last, ForeignHost) or is_gone(last):
+    if isinstance(last, ForeignHost | UnfitServer) or is_gone(last):
         return False
     return isinstance(last, AuthError | NtStatusError)
 

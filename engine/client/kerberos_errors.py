@@ -9,7 +9,7 @@ import enum
 import errno
 from typing import Final, NamedTuple
 
-from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError, UnknownService
+from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError, UnfitServer, UnknownService
 
 _BASE: Final = -1765328384
 _MECHANISM_BASE: Final = 39756032
@@ -25,7 +25,9 @@ class _Kind(enum.Enum):
     """The domain refused the account: asking again soon could lock it."""
     NO_TICKET = enum.auto()
     """There is no ticket to begin with, or none for this server: nobody's password was tried."""
+    UNFIT_SERVER = enum.auto()
     UNKNOWN_SERVICE = enum.auto()
+    """These two are of this server: others may have other answers."""
     UNREACHABLE = enum.auto()
 
 
@@ -64,9 +66,9 @@ _NO_REALM: Final = _no_ticket(
     "no KDC is known for the realm: name one in krb5.conf, or write the user as NAME@REALM", errno.EACCES
 )
 _BROKEN_CACHE: Final = _no_ticket("the ticket cache cannot be used: run kinit, and check KRB5CCNAME")
-_WRONG_KEY: Final = _no_ticket(
+_WRONG_KEY: Final = _Meaning(
+    _Kind.UNFIT_SERVER,
     "the server cannot read a ticket for {spn}: that name is another account's in the domain",
-    errno.EACCES,
 )
 
 _TICKET_EXPIRED: Final = 32
@@ -141,8 +143,8 @@ def is_understood(error: Exception) -> bool:
 def kerberos_error(error: Exception, who: str, spn: str) -> SmbError:
     """Return (not raise) what an error of the Kerberos libraries means for `who` on the way to `spn`.
 
-    `TicketError` where nobody's password was tried (`UnknownService` if the domain does not know the server),
-    `KdcUnreachable`, else `AuthError`.
+    `TicketError` where nobody's password was tried, `UnfitServer` or `UnknownService` among them if it is for
+    the server's sake; `KdcUnreachable`; else `AuthError`.
     """
     number = number_of(error)
     meaning = None if number is None else _meaning(number)
@@ -154,6 +156,8 @@ def kerberos_error(error: Exception, who: str, spn: str) -> SmbError:
             return AuthError(words, errno=meaning.errno)
         case _Kind.NO_TICKET:
             return TicketError(words, errno=meaning.errno)
+        case _Kind.UNFIT_SERVER:
+            return UnfitServer(words, errno=meaning.errno)
         case _Kind.UNKNOWN_SERVICE:
             return UnknownService(words, errno=meaning.errno)
         case _Kind.UNREACHABLE:

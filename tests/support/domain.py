@@ -7,16 +7,15 @@ As the ports of a domain are fixed, only root can start one.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.support.private_view import entered
+from tests.support.private_view import entered, prepare_view
 from tests.support.samba_defaults import DEFAULT_SHARE_OPTIONS
 from tests.support.server import ThrowAwayServer, binary, free_address, free_port, sections
 
@@ -95,8 +94,7 @@ class Domain(ThrowAwayServer):
     """
 
     def __init__(self, global_options: Mapping[str, str] | None = None) -> None:
-        super().__init__(free_address(_KDC_PORT, _LDAP_PORT, _SMB_PORT), free_port())
-        self._global_options = dict(global_options or {})
+        super().__init__(free_address(_KDC_PORT, _LDAP_PORT, _SMB_PORT), free_port(), global_options)
 
     # What it is
 
@@ -147,14 +145,14 @@ class Domain(ThrowAwayServer):
         """Remove a cache and the tickets in it."""
         self._run([binary("kdestroy"), "-q", "-c", cache])
 
-    def get_service_ticket(self, cache: str, seconds: int) -> float:
-        """Put a ticket for the file server, valid so long, into a cache with one of its user; gives its end.
+    def get_service_ticket(self, cache: str, seconds: int, host: str = HOST) -> float:
+        """Put a ticket for a file server, valid so long, into a cache with one of its user; gives its end.
 
         A domain gives nothing for a user's ticket that ends within two minutes, so a session that is to end
         soon takes this.
         """
         ended_by = time.time() + seconds + 1
-        self._run([sys.executable, "-c", _GET_SERVICE_TICKET, cache, f"cifs@{HOST}", str(seconds)])
+        self._run([sys.executable, "-c", _GET_SERVICE_TICKET, cache, f"cifs@{host}", str(seconds)])
         return ended_by
 
     def make_keytab(self, path: Path, *, user: str = USER) -> Path:
@@ -162,23 +160,6 @@ class Domain(ThrowAwayServer):
         self.samba_tool("domain", "exportkeytab", str(path), f"--principal={user}@{REALM}")
         path.chmod(0o600)
         return path
-
-    @contextlib.contextmanager
-    def configured(self, **options: str) -> Iterator[None]:
-        """Have the file server follow other options, `_` being a blank, until the block ends."""
-        before = self._global_options
-        try:
-            self._configure({**before, **{name.replace("_", " "): value for name, value in options.items()}})
-            yield
-        finally:
-            self._configure(before)
-
-    def _configure(self, options: dict[str, str]) -> None:
-        self._global_options = options
-        self.conf.write_text(self._render_conf())
-        self.smbcontrol("smbd", "reload-config")
-        # Messages are answered in their order, so after this it has been read.
-        self.smbcontrol("smbd", "ping")
 
     def samba_tool(self, *arguments: str) -> str:
         """Run samba-tool on this domain's own database."""
@@ -193,7 +174,7 @@ class Domain(ThrowAwayServer):
     @property
     def _command(self) -> Sequence[str | Path]:
         return [
-            *entered(self.base / "run"),
+            *entered(self.base),
             *(binary("samba"), "--foreground", "--no-process-group", "-s", self.conf),
         ]
 
@@ -207,9 +188,10 @@ class Domain(ThrowAwayServer):
         return base
 
     def _prepare(self) -> None:
-        for name in ("lock", "cache", "pid", "ncalrpc", "log", "run/samba", "shares/data", "shares/dfs"):
+        for name in ("lock", "cache", "pid", "ncalrpc", "log", "shares/data", "shares/dfs"):
             (self.base / name).mkdir(parents=True)
         self.adopt(self.base / "shares")
+        prepare_view(self.base, self.address, {HOST: self.address})
         self.write_krb5_conf(self.krb5_conf)
         self.conf.write_text(self._render_conf())
         self._provision()

@@ -17,6 +17,9 @@ from tests.support.server import ThrowAwayServer
 DOMAIN_NAME: Final = REALM.lower()
 """The domain's own name, which leads to its controllers."""
 
+FOREIGN: Final = "nas.elsewhere.test"
+"""A name of the first member that is not one of the domain."""
+
 _PRELOAD: Final = Path(__file__).parent / "preload"
 
 
@@ -33,9 +36,9 @@ class DomainTree(LinkedServers):
             HOST: domain.address,
             first.name: first.address,
             second.name: second.address,
-            "fs1.elsewhere.test": first.address,
+            FOREIGN: first.address,
         }
-        """What the domain's DNS would say, and a name that is not the domain's."""
+        """What DNS would say."""
 
     @property
     def namespace(self) -> Domain:
@@ -66,7 +69,7 @@ class DomainTree(LinkedServers):
 
 
 @contextmanager
-def domain_tree(domain: Domain) -> Iterator[DomainTree]:
+def grown(domain: Domain) -> Iterator[DomainTree]:
     """Two members of a domain, and the tree."""
     with Member(domain, "fs1") as first, Member(domain, "fs2") as second:
         yield DomainTree(domain, first, second)

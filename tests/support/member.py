@@ -5,14 +5,17 @@ It has winbindd beside it, which asks the controller about them. Here all of the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from tests.support.domain import ADMIN, ADMIN_PASSWORD, HOST, NETBIOS_DOMAIN, OTHER_USER, REALM, USER, Domain
-from tests.support.private_view import entered
+from tests.support.private_view import entered, prepare_view
 from tests.support.samba import SambaServer, ShareConfig
-from tests.support.server import binary, free_address
+from tests.support.server import HarnessError, binary, free_address
+
+_JOIN_DEADLINE: Final = 30.0
 
 # Who logs on before winbindd listens is refused. It stays in the group of the server's processes, but is not
 # its child, and ends as they do.
@@ -69,21 +72,8 @@ class Member(SambaServer):
         return f"//{self.name}/{share}"
 
     @property
-    def _run_folder(self) -> Path:
-        return self.base / "run"
-
-    @property
-    def _hosts(self) -> Path:
-        return self.base / "hosts"
-
-    @property
-    def _entered(self) -> list[str]:
-        return entered(self._run_folder, self._hosts)
-
-    @property
     def _command(self) -> Sequence[str | Path]:
-        pipe = self._run_folder / "samba/winbindd/pipe"
-        return [*self._entered, "sh", "-uc", _SERVE, "sh", pipe, self.conf]
+        return [*entered(self.base), "sh", "-uc", _SERVE, "sh", "/run/samba/winbindd/pipe", self.conf]
 
     def _default_global_options(self) -> dict[str, str]:
         return {
@@ -95,20 +85,22 @@ class Member(SambaServer):
         }
 
     def _prepare(self) -> None:
-        for name in ("samba", "lock"):
-            (self._run_folder / name).mkdir(parents=True)
-        short = HOST.partition(".")[0]
-        self._hosts.write_text(f"127.0.0.1 localhost\n{self.domain.address} {HOST} {short}\n")
+        prepare_view(self.base, self.address, {self.name: self.address, HOST: self.domain.address})
         theirs = " ".join(f"{NETBIOS_DOMAIN}\\{user}" for user in (USER, OTHER_USER))
         (self.base / "users").write_text(f"{self.user} = {theirs}\n")
         super()._prepare()
-        self._run(
-            [
-                *self._entered,
-                *(binary("net"), "ads", "join", "-s", str(self.conf), "-S", HOST, "--no-dns-updates"),
-                f"--user={ADMIN}%{ADMIN_PASSWORD}",
-            ]
-        )
+        self._join()
+
+    def _join(self) -> None:
+        """Join the domain, whose controller accepts connections before all of its services answer."""
+        deadline = time.monotonic() + _JOIN_DEADLINE
+        join = [
+            *(binary("net"), "ads", "join", "-s", str(self.conf), "-S", HOST, "--no-dns-updates"),
+            f"--user={ADMIN}%{ADMIN_PASSWORD}",
+        ]
+        while (done := self._run([*entered(self.base), *join], check=False)).returncode != 0:
+            if time.monotonic() > deadline:
+                raise HarnessError(f"{self.name} could not join the domain: {done.stdout}{done.stderr}")
 
     def set_password(self, password: str) -> None:
         """It has no accounts of its own."""

@@ -27,7 +27,7 @@ class Names(trio.abc.HostnameResolver):
         assert host is not None
         assert isinstance(port, int)
         try:
-            address = self._addresses[host.decode().lower()]
+            address = self._addresses[host.decode().lower().rstrip(".")]
         except KeyError:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))]

@@ -64,10 +64,9 @@ class SambaServer(ThrowAwayServer):
         address: str = LOOPBACK,
         password: str = TEST_PASSWORD,
     ) -> None:
-        super().__init__(address, port or free_port())
+        super().__init__(address, port or free_port(), global_options)
         self.user = TEST_USER if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         self.password = password
-        self._global_options = dict(global_options or {})
         self._shares = dict(shares) if shares is not None else {"data": ShareConfig()}
         self._share_paths: dict[str, Path] = {}
 

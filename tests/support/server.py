@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -43,9 +43,10 @@ class ThrowAwayServer(ABC):
     started it is killed. A kind of server says how its folder is made and filled, and what is run on it.
     """
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, global_options: Mapping[str, str] | None = None) -> None:
         self.address = address
         self.port = port
+        self._global_options = dict(global_options or {})
         self._base: Path | None = None
         self._janitor: Janitor | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,6 +75,10 @@ class ThrowAwayServer(ABC):
     def _command(self) -> Sequence[str | Path]:
         """What is run in the foreground. It has to end when a pipe at its standard input does, so as not to
         outlive us."""
+
+    @abstractmethod
+    def _render_conf(self) -> str:
+        """The text of its `smb.conf`, with `_global_options` in it."""
 
     @property
     def _ports(self) -> Sequence[int]:
@@ -202,6 +207,23 @@ class ThrowAwayServer(ABC):
     def smbcontrol(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Send smbd a message: `server.smbcontrol("smbd", "close-share", "data")`."""
         return self._run([*self._program("smbcontrol"), "-s", str(self.conf), *arguments], check=check)
+
+    @contextlib.contextmanager
+    def configured(self, **options: str) -> Iterator[None]:
+        """Have the file server follow other options, `_` being a blank, until the block ends."""
+        before = self._global_options
+        try:
+            self._configure({**before, **{name.replace("_", " "): value for name, value in options.items()}})
+            yield
+        finally:
+            self._configure(before)
+
+    def _configure(self, options: dict[str, str]) -> None:
+        self._global_options = options
+        self.conf.write_text(self._render_conf())
+        self.smbcontrol("smbd", "reload-config")
+        # Messages are answered in their order, so after this it has been read.
+        self.smbcontrol("smbd", "ping")
 
     def _program(self, name: str) -> list[str]:
         """The command line, but for its arguments, of a program that belongs to the server."""
