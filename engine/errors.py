@@ -81,6 +81,14 @@ class TicketError(AuthError):
     """No Kerberos ticket for the server, and no password was tried: asking again soon locks nobody out."""
 
 
+class UnfitServer(TicketError):
+    """Tickets are of no use at this server, for a reason of its own: others may well take them."""
+
+
+class UnknownService(UnfitServer):
+    """The domain knows no service of the server's name: it may be an alias, or a whole domain's name."""
+
+
 class NtStatusError(SmbError):
     """The server refused a request. Made by `error_from_status`, which chooses the leaf.
 

@@ -19,7 +19,7 @@ import trio
 from engine import ntstatus
 from engine.client.config import Unc
 from engine.client.connection import Connection
-from engine.client.controls import TreeControls
+from engine.client.controls import TreeControls, connect_for_referrals
 from engine.client.domains import ShortNames
 from engine.client.establish import Way
 from engine.client.session import Session
@@ -34,6 +34,7 @@ from engine.errors import (
     RemoteProtocolError,
     SmbError,
     TransportError,
+    UnfitServer,
 )
 from engine.proto.referrals import (
     Entry,
@@ -49,13 +50,14 @@ from engine.proto.referrals import (
     read_untrusted,
     split_name,
 )
+from engine.wire.constants import Dialect
+from engine.wire.dfs import DfsReferralResponse
+from engine.wire.session import LogoffRequest
 
 log = logging.getLogger(__name__)
 
 _ONE_OF_SEVERAL: Final = 5.0
 """Seconds for TCP and for the way to the share where there is another target to be tried."""
-
-_GOODBYE: Final = 2.0
 
 _NO_SUCH_SHARE: Final = frozenset(
     {
@@ -172,7 +174,7 @@ class Resolver:
                         yield arrival
                         return
                     place = None if _is_final(errors) else self._advance(walk, errors)
-                await stay.take_leave()
+                stay.take_leave()
         raise _failure(walk, errors)
 
     def _start(self) -> Place:
@@ -237,9 +239,8 @@ class Resolver:
             visit = _Stay(stack, stay.walk, min(stay.seconds, _ONE_OF_SEVERAL), patience)
             session = await visit.session(hop)
             with _bounded(visit.patience, hop):
-                controls = await visit.controls(hop, session)
-                response = await (controls.referrals(join_name((domain,))) if domain else controls.domains())
-            await visit.take_leave()
+                response = await visit.referrals(hop, session, join_name((domain,)) if domain else "")
+            visit.take_leave()
         return read_names_untrusted(response, trio.current_time())
 
     def _way_to(self, place: Place, way: Way) -> Way:
@@ -276,7 +277,6 @@ class Resolver:
             entry = await self._ask(stay, hop, session, place.name[:2])
         if entry is None or entry.is_root:
             return tree
-        await tree.disconnect()
         stay.walk.refer(place, Match(entry, place.name[len(entry.name) :]))
         return None
 
@@ -289,8 +289,7 @@ class Resolver:
         if known is not None and not known.rest:
             return known.entry
         try:
-            controls = await stay.controls(hop, session)
-            response = await controls.referrals(join_name(name))
+            response = await stay.referrals(hop, session, join_name(name))
         except BufferOverflow as error:
             raise RemoteProtocolError(
                 f"the referral of {join_name(name)} does not fit into any room"
@@ -328,23 +327,32 @@ class _Stay:
         self._controls = None
         return self._session
 
-    async def controls(self, hop: Way, session: Session) -> TreeControls:
-        """The server's share of pipes, which answers for it as a whole ([MS-DFSC] 3.1.4.2)."""
+    async def referrals(self, hop: Way, session: Session, name: str) -> DfsReferralResponse:
+        """Ask the server's share of pipes, which answers for it as a whole ([MS-DFSC] 3.1.4.2); with no name
+        for the domains that it knows."""
         if self._controls is None:
-            self._controls = TreeControls(await hop.connect_share(session, f"\\\\{hop.unc.server}\\IPC$"))
-        return self._controls
+            response = await self._connect(hop, session, name)
+            if response is not None:
+                return response
+            assert self._controls is not None
+        return await (self._controls.referrals(name) if name else self._controls.domains())
 
-    async def take_leave(self) -> None:
+    async def _connect(self, hop: Way, session: Session, name: str) -> DfsReferralResponse | None:
+        """Connect to the share of pipes; the answer to a question asked with it, if that was answered."""
+        assert session.connection.negotiated is not None
+        if session.connection.negotiated.dialect is Dialect.SMB_3_1_1:
+            self._controls, response = await connect_for_referrals(session, hop.unc.server, name)
+            return response
+        # Older dialects are confirmed before anything is believed.
+        self._controls = TreeControls(await hop.connect_share(session, f"\\\\{hop.unc.server}\\IPC$"))
+        return None
+
+    def take_leave(self) -> None:
         """Log off; the connection ends with the stack."""
-        if self._session is None or self._session.connection.lost.is_set():
-            return
-        with trio.move_on_after(_GOODBYE):
-            try:
-                # Servers hang up after LOGOFF, which is no loss then.
-                self._session.connection.end()
-                await self._session.log_off()
-            except SmbError as error:
-                log.debug("logging off on the way failed: %s", error)
+        if self._session is not None:
+            # Servers hang up after LOGOFF, which is no loss then. Nobody waits for its answer.
+            self._session.connection.end()
+            self._session.connection.send_later([LogoffRequest()], self._session.batch())
 
 
 @contextmanager
@@ -367,7 +375,7 @@ def _is_final(errors: Sequence[SmbError]) -> bool:
     if not errors:
         return False
     last = errors[-1]
-    if isinstance(last, ForeignHost) or is_gone(last):
+    if isinstance(last, ForeignHost | UnfitServer) or is_gone(last):
         return False
     return isinstance(last, AuthError | NtStatusError)
 

@@ -439,9 +439,25 @@ async def connect_tree(session: Session, path: str, prefix: str = "") -> Tree:
 
     Raises `NtStatusError` if there is no such share or no right to it.
     """
+    tree, _ = await connect_tree_and_ask(session, path, prefix)
+    return tree
+
+
+async def connect_tree_and_ask(
+    session: Session, path: str, prefix: str = "", *questions: Request
+) -> tuple[Tree, list[Reply]]:
+    """As `connect_tree`, and send requests to that share in the same frame, where credits allow.
+
+    Their replies are returned whatever their statuses, none if they were not sent.
+    """
     # 3.1.1 demands this one signed even where nothing else is ([MS-SMB2] 3.2.4.1.1).
     batch = session.signed_batch(session.batch())
-    reply = await session.connection.request(TreeConnectRequest(path), batch)
+    connection, request = session.connection, TreeConnectRequest(path)
+    replies: list[Reply] = []
+    if questions and connection.fits([request, *questions]):
+        reply, *replies = await connection.exchange([request, *questions], batch, related=True)
+    else:
+        reply = await connection.request(request, batch)
     if reply.header.status != ntstatus.STATUS_SUCCESS:
         raise error_from_status(reply.header.status, f"connect to the share {path}")
     response = TreeConnectResponse.decode_untrusted(reply.message)
@@ -451,4 +467,4 @@ async def connect_tree(session: Session, path: str, prefix: str = "") -> Tree:
         )
     if response.share_type not in _SHARE_TYPES:
         raise RemoteProtocolError(f"{path} is a share of an unknown type, {response.share_type}")
-    return Tree(session, path, reply.header.tree_id, response, prefix)
+    return Tree(session, path, reply.header.tree_id, response, prefix), replies

@@ -12,8 +12,8 @@ import trio
 import engine
 from engine import AuthKind, ConnectConfig, Credentials, TicketSource
 from tests.integration.support_engine import in_trio
-from tests.integration.test_dfs import Names
 from tests.support.domain import HOST, PASSWORD, REALM, USER, Domain
+from tests.support.names import Names
 
 DOMAIN = REALM.lower()
 SHORT = REALM.partition(".")[0]

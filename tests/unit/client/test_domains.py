@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import socket
 from typing import Any, Final
 
 import pytest
@@ -12,11 +11,11 @@ from trio.testing import MockClock
 
 import engine
 from engine import ntstatus
-from engine.client.domains import ShortNames
 from engine.proto.referrals import NameList
 from engine.wire.constants import ShareFlags
 from engine.wire.dfs import DfsEntryFlags, DfsHeaderFlags, DfsReferral, DfsReferralResponse
 from tests.fakes.server import DOMAIN, FakeServer
+from tests.support.names import Names
 from tests.unit.client.support import ACCOUNT, NOBODY
 from tests.unit.client.test_dfs import at, referral, served
 
@@ -25,32 +24,17 @@ FILES: Final = "127.0.0.2"
 IN_DOMAIN: Final = dataclasses.replace(ACCOUNT, domain=DOMAIN)
 
 
-class Names(trio.abc.HostnameResolver):
-    """A name service that knows these names, and what it was asked for."""
+class Asked(Names):
+    """Remembers what it was asked for. The dots of names are given as `_`."""
 
     def __init__(self, **addresses: str) -> None:
-        self.addresses = {name.replace("_", "."): address for name, address in addresses.items()}
+        super().__init__({name.replace("_", "."): address for name, address in addresses.items()})
         self.asked: list[str] = []
 
-    async def getaddrinfo(
-        self,
-        host: bytes | None,
-        port: bytes | str | int | None,
-        family: int = 0,
-        type: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-    ) -> list[Any]:
+    async def getaddrinfo(self, host: bytes | None, *arguments: Any, **more: Any) -> list[Any]:
         assert host is not None
-        assert isinstance(port, int)
-        name = host.decode().lower()
-        self.asked.append(name)
-        if name not in self.addresses:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (self.addresses[name], port))]
-
-    async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
-        raise NotImplementedError
+        self.asked.append(host.decode().lower())
+        return await super().getaddrinfo(host, *arguments, **more)
 
 
 def names(**controllers: tuple[str, ...]) -> DfsReferralResponse:
@@ -84,7 +68,7 @@ def test_the_servers_of_a_tree_are_in_the_domain_that_was_asked_for() -> None:
     name = "\\ns.example.test\\data\\link"
     root.tree.controls.referrals[name] = referral(name, "\\FS1\\share")
     target.tree.add_file("here", b"there")
-    resolver = Names(ns_example_test=CONTROLLER, fs1_example_test=FILES)
+    resolver = Asked(ns_example_test=CONTROLLER, fs1_example_test=FILES)
 
     async def main() -> None:
         trio.socket.set_custom_hostname_resolver(resolver)
@@ -106,7 +90,7 @@ def test_a_domain_is_found_by_its_short_name() -> None:
     server.tree.controls.referrals[name] = referral(name, f"\\{FILES}\\share", is_root=True)
     files.tree.add_folder("folder")
     files.tree.add_file("folder\\here", b"there")
-    resolver = Names(example_test=CONTROLLER, dc2_example_test=CONTROLLER)
+    resolver = Asked(example_test=CONTROLLER, dc2_example_test=CONTROLLER)
 
     async def main() -> None:
         trio.socket.set_custom_hostname_resolver(resolver)
@@ -125,7 +109,7 @@ def test_a_domain_is_found_by_its_short_name() -> None:
 
 def test_a_short_name_that_nobody_knows_is_told_as_it_was_given() -> None:
     server = controller("DC1")
-    resolver = Names(example_test=CONTROLLER)
+    resolver = Asked(example_test=CONTROLLER)
 
     async def main() -> None:
         trio.socket.set_custom_hostname_resolver(resolver)
@@ -143,7 +127,7 @@ def test_the_account_is_not_sent_to_a_controller_that_was_not_asked_for() -> Non
     server = controller("DC1")
 
     async def main() -> None:
-        trio.socket.set_custom_hostname_resolver(Names(example_test=CONTROLLER))
+        trio.socket.set_custom_hostname_resolver(Asked(example_test=CONTROLLER))
         async with served("", server):
             with pytest.raises(engine.HostUnknown):
                 async with engine.connect(f"//EXAMPLE:{server.port}/data", IN_DOMAIN):
@@ -154,7 +138,7 @@ def test_the_account_is_not_sent_to_a_controller_that_was_not_asked_for() -> Non
 
 
 def test_without_a_domain_nobody_is_asked() -> None:
-    resolver = Names()
+    resolver = Asked()
 
     async def main() -> None:
         trio.socket.set_custom_hostname_resolver(resolver)
@@ -187,7 +171,7 @@ class Controllers:
 
 def test_what_controllers_said_is_kept_until_it_expires() -> None:
     async def main() -> None:
-        trio.socket.set_custom_hostname_resolver(Names())
+        trio.socket.set_custom_hostname_resolver(Asked())
         short, controllers = ShortNames("dc1.example.test"), Controllers()
 
         async def hosts(name: str) -> list[str]:

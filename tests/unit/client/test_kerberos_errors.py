@@ -8,6 +8,7 @@ import pytest
 
 from engine import AuthError, KdcUnreachable, SmbError, TicketError
 from engine.client.kerberos_errors import kerberos_error, number_of
+from engine.errors import UnknownService
 
 BASE = -1765328384
 
@@ -41,7 +42,7 @@ class Krb5Error(Exception):
     ("number", "kind", "words", "number_for_programs"),
     [
         (6, AuthError, "knows no user me", errno.EACCES),
-        (7, TicketError, "knows no service cifs/srv", errno.EACCES),
+        (7, UnknownService, "knows no service cifs/srv", errno.EACCES),
         (18, AuthError, "disabled, locked or expired", errno.EACCES),
         (23, AuthError, "the password of me has expired", errno.EACCES),
         (24, AuthError, "does not accept the password or key of me", errno.EACCES),
