@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 import engine
 from engine import ntstatus
+from engine.client.domains import ShortNames
 from engine.proto.referrals import NameList
 from engine.wire.constants import ShareFlags
 from engine.wire.dfs import DfsEntryFlags, DfsHeaderFlags, DfsReferral, DfsReferralResponse
