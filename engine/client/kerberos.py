@@ -115,7 +115,7 @@ class Kerberos:
         return Ticket(str(found.name), self._spn, time.time() + (found.lifetime or 0))
 
     def _check_controller(self, cache: str) -> None:
-        """Have the domain say that the server is one of its controllers, by a ticket for `cifs/server/domain`.
+        """Have the domain say that this is one of its controllers, by a ticket for `cifs/server/domain`.
 
         Controllers alone have services of three parts: no other account may give itself one ([MS-ADTS]
         3.1.1.5.3.1.1.4).
