@@ -110,6 +110,8 @@ class Tree:
         self.connection: Connection = session.connection
         self.tree_id = tree_id
         self.response = response
+        self.speaks_dfs = bool(response.capabilities & ShareCapabilities.DFS)
+        """Whether files are opened by their full names in the distributed tree ([MS-SMB2] 3.2.5.5)."""
         self.batch: Batch = session.batch(
             tree_id, sealed=bool(response.share_flags & ShareFlags.ENCRYPT_DATA)
         )
@@ -266,6 +268,9 @@ class Tree:
         path = next((request.name for request in requests if isinstance(request, CreateRequest)), "")
         return f"{self.path}\\{below(self.prefix, path)}".rstrip("\\").replace("\\", "/")
 
+    def _rooted(self, requests: Sequence[Request]) -> Sequence[Request]:
+        return rooted(requests, self.prefix, self.path.lstrip("\\") if self.speaks_dfs else "")
+
     def _checked(self, requests: Sequence[Request]) -> Sequence[Request]:
         """Raise `HandleLost` for a FileId from before a loss, maybe: it could be another file's now."""
         if self.epoch and any(isinstance(one, ON_A_FILE) and one.file_id not in _NO_FILE for one in requests):
@@ -282,7 +287,7 @@ class Tree:
         urgent: bool = False,
     ) -> list[Reply]:
         """Send requests once on `connection`, related where there are several; whatever their statuses."""
-        related, requests = len(requests) > 1, rooted(requests, self.prefix)
+        related, requests = len(requests) > 1, self._rooted(requests)
         try:
             if related and not connection.fits(requests):
                 raise CreditShortage(f"{what}: too few credits for {len(requests)} requests at once")
@@ -300,8 +305,7 @@ class Tree:
         for attempt in range(ATTEMPTS):
             connection, batch = await self.ready(), self.batch
             try:
-                sent = rooted(self._checked(requests), self.prefix)
-                return await self._send_each(connection, batch, sent)
+                return await self._send_each(connection, batch, self._rooted(self._checked(requests)))
             except SmbError as error:
                 self.give_way(error, connection, repeatable=may_repeat(requests))
                 if attempt == ATTEMPTS - 1:
