@@ -29,6 +29,8 @@ from tests.support.domain import ALIAS, HOST, NETBIOS_DOMAIN, PASSWORD, USER
 from tests.support.domain_tree import DOMAIN_NAME, FOREIGN, DomainTree
 from tests.support.names import Names
 
+pytestmark = pytest.mark.deadline(120)
+
 WITH_PASSWORD = Credentials(USER, PASSWORD, NETBIOS_DOMAIN)
 """By NTLM."""
 

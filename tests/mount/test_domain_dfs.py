@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import signal
 import subprocess
 import time
 import uuid
@@ -311,6 +312,28 @@ def test_a_copy_outlives_the_tickets_of_every_hop(ground: Ground, mounter: Mount
     assert trips["NEGOTIATE"] == 1
     # The first of them only learnt the controller's name.
     assert trips["SESSION_SETUP"] == 3
+
+
+def test_a_lost_connection_to_the_controller_is_made_anew(ground: Ground, mounter: Mounter) -> None:
+    """By the domain's name, once more; what is open there comes back, and what is behind links goes on."""
+    domain = ground.tree.domain
+    mount = mounter("", "sec=krb5p")
+    mount.expect_log("is lost: |is back after")
+    (mount.path / "one/file").write_text("before")
+    with (mount.path / "own").open("wb", buffering=0) as own, (mount.path / "one/file").open("a") as file:
+        own.write(b"before")
+        os.fsync(own)
+        for row in map(str.split, domain.smbstatus("-S").splitlines()):
+            if row and row[0] == "dfs":
+                os.kill(int(row[1]), signal.SIGKILL)
+        own.write(b" and after")
+        os.fsync(own)
+        file.write(" and after")
+    assert (domain.share_path("dfs") / ground.name / "own").read_text() == "before and after"
+    assert (ground.first / "file").read_text() == "before and after"
+    assert mount.statistics()["trips"]["NEGOTIATE"] > 1
+    assert_protected("krb5p", (domain, "dfs"))
+    assert (mount.path / "two").is_dir()
 
 
 # What it costs
