@@ -8,6 +8,7 @@ Everything that other packages may use is exported here. `Share.compound` takes 
 `Read`, `Write`, `Flush`, `QueryInfo`, `SetInfo`, `Ioctl` and `Close`.
 """
 
+from engine.client.condition import Condition, ShareState
 from engine.client.config import AuthKind, ConnectConfig, Credentials, TicketSource, Unc, parse_unc
 from engine.client.connect import connect
 from engine.client.crossing import Crossing
@@ -130,6 +131,7 @@ __all__ = [
     "Close",
     "CloseResponse",
     "CompoundRequest",
+    "Condition",
     "ConnectConfig",
     "ConnectionDescription",
     "Create",
@@ -203,6 +205,7 @@ __all__ = [
     "SetInfo",
     "Share",
     "ShareAccess",
+    "ShareState",
     "ShareType",
     "SharingViolation",
     "SmbError",

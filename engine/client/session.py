@@ -43,7 +43,7 @@ class Session:
     signer: Signer | None = None
     """What signs with this session's key, even where ordinary requests are not signed."""
     authentication: str = "none"
-    """How the account proved itself: Kerberos, NTLM or none."""
+    """How the account proved itself: Kerberos or NTLM; guest or anonymous if it did not."""
     ticket: Ticket | None = None
 
     def batch(self, tree_id: int = 0, *, sealed: bool = False) -> Batch:
@@ -207,6 +207,7 @@ def _finish(
     session = Session(connection, state, guest=guest, anonymous=anonymous)
     _check_identity(credentials, config, guest=guest, anonymous=anonymous)
     if guest or anonymous:
+        session.authentication = "guest" if guest else "anonymous"
         return session
     key = mechanism.session_key()
     if not key:
