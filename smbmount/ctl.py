@@ -390,8 +390,7 @@ def see_doctor(arguments: list[str]) -> ExitCode:
     def tell(finding: doctor.Finding) -> None:
         findings.append(finding)
         if not is_json:
-            mark = "ok" if finding.is_well else "FAILED"
-            sys.stdout.write(f"{finding.step:<10} {mark:<7} {_printable(finding.words)}\n")
+            sys.stdout.write(f"{_printable(finding.line)}\n")
             sys.stdout.flush()
 
     try:
@@ -400,8 +399,7 @@ def see_doctor(arguments: list[str]) -> ExitCode:
         raise CtlError(str(failure), failure.code) from None
     is_well = trio.run(doctor.examine, decided, tell)
     if is_json:
-        steps = [{"step": one.step, "ok": one.is_well, "said": one.words} for one in findings]
-        sys.stdout.write(json.dumps(steps, indent=2) + "\n")
+        sys.stdout.write(json.dumps([one.as_dict() for one in findings], indent=2) + "\n")
     return ExitCode.SUCCESS if is_well else ExitCode.SYSTEM
 
 

@@ -207,6 +207,8 @@ class Resolver:
                 raise TransportError("it was left for another target just now", errno=errno.EHOSTDOWN)
         except SmbError as error:
             log.debug("%s is of no use: %s", hop_name(place), error)
+            if place.entry is not None:
+                error.stage, error.target = "DFS", hop_name(place)
             errors.append(error)
             stay.walk.fail(place, error)
             return None
@@ -323,7 +325,7 @@ def _bounded(seconds: float, hop: Way) -> Iterator[None]:
     with trio.move_on_after(seconds) as scope:
         yield
     if scope.cancelled_caught:
-        raise TransportError(f"{hop.unc.server} took the connection but did not answer within {seconds:g} s")
+        raise hop.silent(seconds)
 
 
 def hop_name(place: Place) -> str:
@@ -350,6 +352,8 @@ def _failure(walk: Walk, errors: Sequence[SmbError]) -> SmbError:
     if len(errors) == 1 or _is_final(errors):
         return errors[-1]
     reasons = "; ".join(dict.fromkeys(walk.problems))
-    return TransportError(
+    error = TransportError(
         f"no target of {hop_name(walk.start)} can be used: {reasons}", errno=errors[-1].errno
     )
+    error.stage = "DFS"
+    return error

@@ -56,6 +56,11 @@ class Kerberos:
         return self._ticket if self.name == "Kerberos" else None
 
     @property
+    def offered(self) -> Ticket | None:
+        """The ticket that the server was shown, if one was found."""
+        return self._ticket
+
+    @property
     def name(self) -> str:
         """The protocol that both sides agreed on."""
         protocol = self._context.negotiated_protocol if self._context is not None else None
