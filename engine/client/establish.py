@@ -185,8 +185,8 @@ async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthInteg
         if error.errno != errno.EHOSTDOWN:
             raise
         raise NotWelcome(
-            "the server hung up at the first message: it may speak SMB 1 alone, which is never used, or take "
-            "no more connections",
+            "the server closed the connection at the first message: it may speak SMB 1 alone, which is never "
+            "used, or take no more connections",
             errno=error.errno,
         ) from error
     if reply.header.status != STATUS_SUCCESS:

@@ -271,7 +271,7 @@ def _refusal(status: int, credentials: Credentials, mechanism: _Mechanism) -> Sm
 
 
 def _refusal_of_ticket(info: ntstatus.StatusInfo, ticket: Ticket | None) -> SmbError:
-    """The domain has proved by it who the account is, so a failure of the log-on is about the server's name."""
+    """The domain has vouched for the account, so a log-on that fails is about the server's name."""
     who, spn = (ticket.principal, ticket.spn) if ticket is not None else ("this user", "it")
     meaning = info.meaning
     if info.code == ntstatus.STATUS_LOGON_FAILURE:

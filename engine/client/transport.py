@@ -292,7 +292,9 @@ def _stranger(prefix: int) -> SmbError:
             "the server lets nobody in from this address: have it allowed there (Samba: hosts allow)",
             errno=errno.ECONNREFUSED,
         )
-    return NoSmbServer("what answers there speaks no SMB: check the server's name and the port")
+    return NoSmbServer(
+        f"the server announced a frame of {prefix} bytes, so it speaks no SMB: check its name and the port"
+    )
 
 
 def _lost(error: OSError) -> TransportError:
