@@ -26,7 +26,7 @@ from engine import (
 )
 from smbmount import visits
 from smbmount.dfs import dfs_lines_untrusted, dfs_status
-from smbmount.explain import explain, explain_prefix, explain_type
+from smbmount.explain import explain, explain_file, explain_prefix, explain_type
 from smbmount.failures import MountFailure
 from smbmount.plan import Plan, connect_config
 from smbmount.service import describe
@@ -181,9 +181,11 @@ async def _read(share: Share, decided: Plan) -> tuple[str, str]:
         raise explain_type(share.description.share_type, decided)
     if decided.prefix:
         try:
-            await share.stat("")
+            found = await share.stat("")
         except SmbError as error:
             raise explain_prefix(error, decided) from error
+        if not found.is_directory:
+            raise explain_file(decided)
     async with aclosing(share.scandir("")) as batches:
         entries: list[DirectoryEntry] = await anext(batches, [])
     files = [entry.name for entry in entries if not entry.stat.is_directory][:_TRIED]

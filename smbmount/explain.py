@@ -53,6 +53,12 @@ def explain_prefix(error: SmbError, plan: Plan) -> MountFailure:
     return MountFailure(one_line(f"cannot mount {plan.source}: {why}"))
 
 
+def explain_file(plan: Plan) -> MountFailure:
+    """The failure for a name in the share that is no folder."""
+    folder = plan.prefix.replace("\\", "/")
+    return MountFailure(f"cannot mount {plan.source}: {folder!r} is a file: give a folder of the share")
+
+
 def explain_type(kind: ShareType, plan: Plan) -> MountFailure:
     """The failure for a share that holds no files."""
     what = "a printer" if kind is ShareType.PRINT else "a share of named pipes"
@@ -82,6 +88,8 @@ def _advice(error: SmbError, plan: Plan) -> str:
             return "leave out nodfs"
         case Unprotected():
             return "use vers=3 and an account, or leave out seal if this network can be trusted"
+        case RemoteProtocolError(errno=errno.ELOOP):
+            return "ask who keeps the distributed tree"
         case RemoteProtocolError():
             return "if this network can be trusted, run again with -d and report it"
         case _:

@@ -350,6 +350,8 @@ def _failure(walk: Walk, errors: Sequence[SmbError]) -> SmbError:
             f"no other target of {join_name(walk.start.name)} is known", errno=errno.EHOSTDOWN
         )
     if len(errors) == 1 or _is_final(errors):
+        if isinstance(errors[-1], RemoteProtocolError) and not errors[-1].stage:
+            errors[-1].stage = "DFS"
         return errors[-1]
     reasons = "; ".join(dict.fromkeys(walk.problems))
     error = TransportError(
