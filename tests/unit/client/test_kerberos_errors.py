@@ -49,7 +49,12 @@ class Krb5Error(Exception):
         (24, AuthError, "does not accept the password or key of me", errno.EACCES),
         (32, TicketError, "the ticket has expired: run kinit", errno.EKEYEXPIRED),
         (37, TicketError, "clocks of this machine and of the domain", errno.EACCES),
-        (41, TicketError, "the server cannot read a ticket for cifs/srv: that name is another", errno.EACCES),
+        (
+            41,
+            TicketError,
+            "the server cannot read a ticket for cifs/srv: that name is another account's in the domain",
+            errno.EACCES,
+        ),
         (135, TicketError, "krb5.conf cannot be read", errno.ENOKEY),
         (141, TicketError, "there is no ticket: run kinit", errno.ENOKEY),
         (154, TicketError, "no KDC is known", errno.EACCES),
