@@ -8,6 +8,7 @@ Everything that other packages may use is exported here. `Share.compound` takes 
 `Read`, `Write`, `Flush`, `QueryInfo`, `SetInfo`, `Ioctl` and `Close`.
 """
 
+from engine.client.condition import Condition, ShareState
 from engine.client.config import AuthKind, ConnectConfig, Credentials, TicketSource, Unc, parse_unc
 from engine.client.connect import connect
 from engine.client.crossing import Crossing
@@ -55,10 +56,12 @@ from engine.errors import (
     LogonFailure,
     NameInvalid,
     NoMoreFiles,
+    NoSmbServer,
     NoSpace,
     NotADirectory,
     NotFound,
     NotSupported,
+    NotWelcome,
     NtStatusError,
     OutcomeUnknown,
     PathNotCovered,
@@ -71,6 +74,7 @@ from engine.errors import (
     TicketError,
     TransportError,
     TreeGone,
+    Unprotected,
     error_from_status,
 )
 from engine.proto.statistics import Statistics
@@ -131,6 +135,7 @@ __all__ = [
     "Close",
     "CloseResponse",
     "CompoundRequest",
+    "Condition",
     "ConnectConfig",
     "ConnectionDescription",
     "Create",
@@ -186,10 +191,12 @@ __all__ = [
     "NetworkInterfaceInfo",
     "NfsSpecialFile",
     "NoMoreFiles",
+    "NoSmbServer",
     "NoSpace",
     "NotADirectory",
     "NotFound",
     "NotSupported",
+    "NotWelcome",
     "NtStatusError",
     "OtherReparsePoint",
     "OutcomeUnknown",
@@ -205,6 +212,7 @@ __all__ = [
     "SetInfo",
     "Share",
     "ShareAccess",
+    "ShareState",
     "ShareType",
     "SharingViolation",
     "SmbError",
@@ -217,6 +225,7 @@ __all__ = [
     "TransportError",
     "TreeGone",
     "Unc",
+    "Unprotected",
     "VolumeSize",
     "Write",
     "connect",

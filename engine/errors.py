@@ -25,7 +25,9 @@ class SmbError(Exception):
         self.was_sent = False
         """Whether a request that this ended may have reached the server."""
         self.stage = ""
-        """The part of connecting that failed: "negotiate", "log-on" or "share"."""
+        """The part of connecting that failed: "negotiate", "log-on", "share", or "DFS" for the way on."""
+        self.target = ""
+        r"""The `\\server\share` of a distributed tree that could not be used, where that led there."""
 
 
 class LocalProtocolError(SmbError):
@@ -34,6 +36,14 @@ class LocalProtocolError(SmbError):
 
 class RemoteProtocolError(SmbError):
     """The peer broke the protocol, or somebody between us changed the bytes."""
+
+
+class NoSmbServer(RemoteProtocolError):
+    """What answers speaks something else than SMB."""
+
+
+class Unprotected(RemoteProtocolError):
+    """The server cannot encrypt as was demanded, or demands it where there is no key or cipher for it."""
 
 
 class TransportError(SmbError):
@@ -45,6 +55,10 @@ class HostUnknown(TransportError):
 
     def __init__(self, message: str = "", *, errno: int = EHOSTUNREACH) -> None:
         super().__init__(message, errno=errno)
+
+
+class NotWelcome(TransportError):
+    """The server ends the connection at its very beginning."""
 
 
 class KdcUnreachable(TransportError):
@@ -71,6 +85,11 @@ class AuthError(SmbError):
     def __init__(self, message: str = "", *, status: int | None = None, errno: int = EACCES) -> None:
         super().__init__(message, errno=errno)
         self.status = status
+
+    @property
+    def name(self) -> str:
+        """The status' name in [MS-ERREF], "" if there is none."""
+        return "" if self.status is None else ntstatus.lookup(self.status).name
 
 
 class ForeignHost(AuthError):

@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import sys
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +23,7 @@ from smbmount import controlpath
 from smbmount.dfs import dfs_lines_untrusted, find_steps
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.mounttable import FUSE_TYPE, MountEntry, read_mounts
+from smbmount.statustext import size_text, status_lines_untrusted
 
 USAGE: Final = (
     "smbmountctl cp [-n] [-p] SOURCE TARGET | smbmountctl status [--json] MOUNTPOINT | "
@@ -61,7 +61,6 @@ _MAX_SIZE: Final = (1 << 63) - 1
 _MAX_LINKS: Final = 40
 _SYNC_FILE_RANGE: Final = 7
 """WAIT_BEFORE, WRITE and WAIT_AFTER: sync_file_range(2)."""
-_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 class CtlError(Exception):
@@ -339,15 +338,6 @@ def progress_line(done: int, total: int) -> str:
     return f"{100 * done // total:3d} %  {size_text(done)} of {size_text(total)}"
 
 
-def size_text(size: int) -> str:
-    """A number of bytes, short."""
-    scaled, unit = float(size), 0
-    while scaled >= 1024 and unit < len(_UNITS) - 1:
-        scaled /= 1024
-        unit += 1
-    return f"{size} bytes" if not unit else f"{scaled:.1f} {_UNITS[unit]}"
-
-
 def _check(reply: Mapping[str, Any], tried: str) -> None:
     if not reply.get("ok"):
         code = ExitCode.USAGE if reply.get("kind") == "refused" else ExitCode.SYSTEM
@@ -400,8 +390,7 @@ def see_doctor(arguments: list[str]) -> ExitCode:
     def tell(finding: doctor.Finding) -> None:
         findings.append(finding)
         if not is_json:
-            mark = "ok" if finding.is_well else "FAILED"
-            sys.stdout.write(f"{finding.step:<10} {mark:<7} {_printable(finding.words)}\n")
+            sys.stdout.write(f"{_printable(finding.line)}\n")
             sys.stdout.flush()
 
     try:
@@ -410,52 +399,17 @@ def see_doctor(arguments: list[str]) -> ExitCode:
         raise CtlError(str(failure), failure.code) from None
     is_well = trio.run(doctor.examine, decided, tell)
     if is_json:
-        steps = [{"step": one.step, "ok": one.is_well, "said": one.words} for one in findings]
-        sys.stdout.write(json.dumps(steps, indent=2) + "\n")
+        sys.stdout.write(json.dumps([one.as_dict() for one in findings], indent=2) + "\n")
     return ExitCode.SUCCESS if is_well else ExitCode.SYSTEM
 
 
 def status_text_untrusted(status: Mapping[str, Any], *, as_json: bool) -> str:
     """The reply to `status` for a person, or for a program; raises `CtlError` if it is none."""
     try:
-        lines = json.dumps(status, indent=2).splitlines() if as_json else _status_lines(status)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
+        lines = json.dumps(status, indent=2).splitlines() if as_json else status_lines_untrusted(status)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, RecursionError):
         raise _nonsense() from None
     return "".join(f"{_printable(line)}\n" for line in lines)
-
-
-def _log_on_rows(connection: Mapping[str, Any]) -> list[tuple[str, str]]:
-    ticket = connection.get("ticket")
-    if not ticket:
-        return [("log-on", connection.get("authentication", "unknown"))]
-    end = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ticket["end"]))
-    who = f"{connection['authentication']}, {ticket['principal']} for {ticket['spn']}"
-    return [("log-on", who), ("ticket until", end)]
-
-
-def _status_lines(status: Mapping[str, Any]) -> list[str]:
-    connection, counts, statistics = status["connection"], status["file_system"], status["statistics"]
-    trips = sorted(statistics["trips"].items(), key=lambda item: -item[1])
-    rows = [
-        ("connection", ("LOST: " if connection["lost"] else "") + connection["summary"]),
-        ("server", connection["address"]),
-        *_log_on_rows(connection),
-        (
-            "limits",
-            f"{size_text(connection['max_read'])} per read, {size_text(connection['max_write'])} per write",
-        ),
-        ("sent", size_text(statistics["bytes_sent"])),
-        ("received", size_text(statistics["bytes_received"])),
-        ("in flight", f"{statistics['in_flight']} requests, at most {statistics['most_in_flight']} so far"),
-        ("credits", str(statistics["credits"])),
-        ("not written", size_text(counts["dirty_bytes"])),
-        ("open files", str(counts["open_files"])),
-        ("inodes", str(counts["inodes"])),
-        ("round trips", str(statistics["round_trips"])),
-        *((f"  {count}", commands) for commands, count in trips),
-    ]
-    lines = [f"{status['source']} on {status['mountpoint']}, process {status['pid']}"]
-    return lines + [f"  {name:13} {value}" for name, value in rows]
 
 
 if __name__ == "__main__":

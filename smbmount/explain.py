@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import Final
 
 from engine import (
     AccessDenied,
+    AuthError,
+    Dialect,
+    ForeignHost,
     KdcUnreachable,
+    NoSmbServer,
     NotADirectory,
     NotFound,
+    NotWelcome,
     PathNotCovered,
     RemoteProtocolError,
     ShareType,
     SmbError,
     TransportError,
+    Unprotected,
 )
 from smbmount.failures import MountFailure
 from smbmount.plan import Plan
+
+_ENCRYPTS_FROM: Final = Dialect.SMB_3_0
 
 
 def explain(error: SmbError, plan: Plan, tried: str = "mount") -> MountFailure:
     """The failure to mount, or what else was `tried`, for an error of the engine."""
     advice = _advice(error, plan)
-    return MountFailure(one_line(f"cannot {tried} {plan.source}: {error}{advice and f'; {advice}'}"))
+    target = f", which leads to {error.target.replace(chr(92), '/')}" if _is_elsewhere(error) else ""
+    return MountFailure(one_line(f"cannot {tried} {plan.source}{target}: {error}{advice and f'; {advice}'}"))
+
+
+def _is_elsewhere(error: SmbError) -> bool:
+    """Whether it is about another server than the one that was named, and does not say so itself."""
+    return bool(error.target) and not isinstance(error, ForeignHost)
 
 
 def explain_prefix(error: SmbError, plan: Plan) -> MountFailure:
@@ -36,6 +51,12 @@ def explain_prefix(error: SmbError, plan: Plan) -> MountFailure:
     else:
         return explain(error, plan)
     return MountFailure(one_line(f"cannot mount {plan.source}: {why}"))
+
+
+def explain_file(plan: Plan) -> MountFailure:
+    """The failure for a name in the share that is no folder."""
+    folder = plan.prefix.replace("\\", "/")
+    return MountFailure(f"cannot mount {plan.source}: {folder!r} is a file: give a folder of the share")
 
 
 def explain_type(kind: ShareType, plan: Plan) -> MountFailure:
@@ -52,17 +73,33 @@ def one_line(text: str) -> str:
 def _advice(error: SmbError, plan: Plan) -> str:
     """What to do next; "" where the engine's own words say it already."""
     match error:
-        case KdcUnreachable():
+        case KdcUnreachable() | NotWelcome() | NoSmbServer():
             return ""
         case TransportError():
             if error.errno == errno.ECONNREFUSED or isinstance(error.__cause__, socket.gaierror):
                 return ""
             return "check that the server runs, and that no firewall is in the way"
         case AccessDenied():
-            return f"ask for the right to use the share, or log on as somebody else than {plan.login}"
+            advice = f"ask for the right to use the share, or log on as somebody else than {plan.login}"
+            return advice + _if_it_demands_encryption(plan)
+        case AuthError(name="STATUS_ACCESS_DENIED"):
+            return f"ask whether {plan.login} may log on over the network" + _if_it_demands_encryption(plan)
         case PathNotCovered():
             return "leave out nodfs"
+        case Unprotected():
+            return "use vers=3 and an account, or leave out seal if this network can be trusted"
+        case RemoteProtocolError(errno=errno.ELOOP):
+            return "ask who keeps the distributed tree"
         case RemoteProtocolError():
             return "if this network can be trusted, run again with -d and report it"
         case _:
             return ""
+
+
+def _if_it_demands_encryption(plan: Plan) -> str:
+    """Servers that demand encryption deny access to who cannot encrypt, without saying why."""
+    if plan.login.kind in ("guest", "anonymous"):
+        return "; if the server demands encryption, use an account"
+    if plan.options.vers.highest < _ENCRYPTS_FROM:
+        return "; if the server demands encryption, use vers=3"
+    return ""

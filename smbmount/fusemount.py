@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from typing import Final
 
@@ -20,14 +19,13 @@ from engine import Crossing, Share
 from smbmount.aftermath import Aftermath
 from smbmount.allocator import rest
 from smbmount.control import Control
-from smbmount.dfs import dfs_status
 from smbmount.explain import one_line
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.mounttable import FUSE_CONNECTIONS, FUSE_TYPE, MountEntry, abort, detach, topmost_mount
 from smbmount.notify import Notifier
 from smbmount.operations import Operations
 from smbmount.plan import Plan, connect_below, fuse_options
-from smbmount.service import describe
+from smbmount.status import status_of
 from smbmount.vfs.config import FileSystemConfig
 from smbmount.vfs.filesystem import FileSystem
 from smbmount.vfs.remote import RemoteShare
@@ -124,22 +122,20 @@ class FuseMount:
             return
         control = Control(
             filesystem.copies,
-            lambda: self._status(share, filesystem),
+            lambda: self._status(filesystem),
             self._notifier.forget_name,
             self._timeout,
         )
         await control.serve(self._device, task_status=task_status)
 
-    def _status(self, share: Share, filesystem: FileSystem) -> dict[str, object]:
+    def _status(self, filesystem: FileSystem) -> dict[str, object]:
         return {
             "source": self._source,
             "mountpoint": self._mountpoint,
             "pid": os.getpid(),
             "version": smbmount.__version__,
-            "connection": connection_status(share),
-            "dfs": dfs_status(step for one in self._shares() for step in one.dfs_steps()),
+            **status_of(self._shares(), filesystem.kept()),
             "file_system": filesystem.counts(),
-            "statistics": share.statistics().as_dict(),
         }
 
     def terminate(self) -> None:
@@ -205,26 +201,6 @@ class FuseMount:
 def _moved(share: Share) -> int:
     statistics = share.statistics()
     return statistics.bytes_received + statistics.bytes_sent
-
-
-def connection_status(share: Share) -> dict[str, object]:
-    """What was negotiated, as plain values."""
-    connection = share.description
-    return {
-        "summary": describe(connection),
-        "dialect": connection.dialect.name.removeprefix("SMB_").replace("_", "."),
-        "signing": connection.signing,
-        "cipher": connection.cipher,
-        "encrypted": connection.encrypted,
-        "guest": connection.guest,
-        "authentication": connection.authentication,
-        "ticket": connection.ticket and asdict(connection.ticket),
-        "address": connection.address,
-        "max_read": connection.max_read,
-        "max_write": connection.max_write,
-        "max_transact": connection.max_transact,
-        "lost": share.is_lost,
-    }
 
 
 def _refused(mountpoint: str, said: str) -> MountFailure:

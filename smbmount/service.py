@@ -20,7 +20,7 @@ import trio
 
 from engine import ConnectConfig, ConnectionDescription, Credentials, Share, ShareType, SmbError, Unc
 from smbmount import plan as plans
-from smbmount.explain import explain, explain_prefix, explain_type
+from smbmount.explain import explain, explain_file, explain_prefix, explain_type
 from smbmount.failures import ExitCode, MountFailure
 from smbmount.plan import Plan
 from smbmount.sdnotify import notify
@@ -185,10 +185,7 @@ class Service:
         except SmbError as error:
             raise explain_prefix(error, self._plan) from error
         if not found.is_directory:
-            folder = self._plan.prefix.replace("\\", "/")
-            raise MountFailure(
-                f"cannot mount {self._plan.source}: {folder!r} is a file: give a folder of the share"
-            )
+            raise explain_file(self._plan)
 
     async def _serve_requests(self, share: Share, filesystem: ServedFileSystem) -> None:
         async with trio.open_nursery() as nursery:

@@ -216,6 +216,8 @@ class Resolver:
             if isinstance(error, HostUnknown | ForeignHost) and await self._rename(stay, place, way):
                 return None
             log.debug("%s is of no use: %s", hop_name(place), error)
+            if place.entry is not None:
+                error.stage, error.target = "DFS", hop_name(place)
             errors.append(error)
             stay.walk.fail(place, error)
             return None
@@ -361,7 +363,7 @@ def _bounded(seconds: float, hop: Way) -> Iterator[None]:
     with trio.move_on_after(seconds) as scope:
         yield
     if scope.cancelled_caught:
-        raise TransportError(f"{hop.unc.server} took the connection but did not answer within {seconds:g} s")
+        raise hop.silent(seconds)
 
 
 def hop_name(place: Place) -> str:
@@ -386,8 +388,12 @@ def _failure(walk: Walk, errors: Sequence[SmbError]) -> SmbError:
             f"no other target of {join_name(walk.start.name)} is known", errno=errno.EHOSTDOWN
         )
     if len(errors) == 1 or _is_final(errors):
+        if isinstance(errors[-1], RemoteProtocolError) and not errors[-1].stage:
+            errors[-1].stage = "DFS"
         return errors[-1]
     reasons = "; ".join(dict.fromkeys(walk.problems))
-    return TransportError(
+    error = TransportError(
         f"no target of {hop_name(walk.start)} can be used: {reasons}", errno=errors[-1].errno
     )
+    error.stage = "DFS"
+    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -18,7 +19,14 @@ from engine.client.session import Session, log_on
 from engine.client.transport import open_transport
 from engine.client.tree import Tree, connect_tree
 from engine.crypto.preauth import PreauthIntegrity
-from engine.errors import RemoteProtocolError, SmbError, TransportError, error_from_status
+from engine.errors import (
+    NotWelcome,
+    RemoteProtocolError,
+    SmbError,
+    TransportError,
+    Unprotected,
+    error_from_status,
+)
 from engine.ntstatus import STATUS_ACCESS_DENIED, STATUS_SUCCESS
 from engine.proto.inflight import SessionState
 from engine.proto.leases import LeaseTable
@@ -59,6 +67,8 @@ class Way:
     client_guid: uuid.UUID = field(default_factory=uuid.uuid4)
     leases: LeaseTable = field(default_factory=LeaseTable)
     statistics: Statistics = field(default_factory=Statistics)
+    stage: str = ""
+    """The part of the way that was begun last, see `SmbError.stage`."""
 
     @property
     def host(self) -> str:
@@ -112,7 +122,15 @@ class Way:
         with trio.move_on_after(seconds) as scope:
             return await self._set_up(connection, previous_session_id)
         assert scope.cancelled_caught
-        raise TransportError(f"{self.unc.server} took the connection but did not answer within {seconds:g} s")
+        raise self.silent(seconds)
+
+    def silent(self, seconds: float) -> TransportError:
+        """The error (returned) that the server did not answer in time."""
+        error = TransportError(
+            f"{self.unc.server} took the connection but did not answer within {seconds:g} s"
+        )
+        error.stage = self.stage
+        return error
 
     async def _set_up(self, connection: Connection, previous_session_id: int) -> Tree:
         session = await self.log_on(connection, previous_session_id)
@@ -121,9 +139,9 @@ class Way:
     async def log_on(self, connection: Connection, previous_session_id: int = 0) -> Session:
         """Agree on a dialect and log on. Raises what `connect` does."""
         preauth = PreauthIntegrity()
-        with _stage("negotiate"):
+        with self._at("negotiate"):
             await _negotiate(connection, self._offer(), preauth)
-        with _stage("log-on"):
+        with self._at("log-on"):
             return await log_on(connection, self.credentials, self.config, preauth, previous_session_id)
 
     async def connect_share(self, session: Session, path: str, prefix: str = "") -> Tree:
@@ -131,13 +149,22 @@ class Way:
 
         Raises `NtStatusError` if there is no such share or no right to it.
         """
-        with _stage("share"):
+        with self._at("share"):
             tree = await connect_tree(session, path, prefix)
         negotiated = session.connection.negotiated
         assert negotiated is not None
         if negotiated.dialect is not Dialect.SMB_3_1_1:
             await _validate(tree, self._offer(), negotiated)
         return tree
+
+    @contextmanager
+    def _at(self, stage: str) -> Iterator[None]:
+        self.stage = stage
+        try:
+            yield
+        except SmbError as error:
+            error.stage = stage
+            raise
 
     def _offer(self) -> Offer:
         config = self.config
@@ -151,17 +178,17 @@ class Way:
         )
 
 
-@contextmanager
-def _stage(name: str) -> Iterator[None]:
-    try:
-        yield
-    except SmbError as error:
-        error.stage = name
-        raise
-
-
 async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthIntegrity) -> None:
-    reply = await connection.request_hashed(negotiate_request(offer), Batch(SessionState()), preauth)
+    try:
+        reply = await connection.request_hashed(negotiate_request(offer), Batch(SessionState()), preauth)
+    except TransportError as error:
+        if error.errno != errno.EHOSTDOWN:
+            raise
+        raise NotWelcome(
+            "the server closed the connection at the first message: it may speak SMB 1 alone, which is never "
+            "used, or take no more connections",
+            errno=error.errno,
+        ) from error
     if reply.header.status != STATUS_SUCCESS:
         raise error_from_status(
             reply.header.status,
@@ -172,7 +199,7 @@ async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthInteg
     negotiated = check_response_untrusted(offer, response)
     connection.clock_ns = filetime_to_ns(response.system_time) - int(trio.current_time() * 1e9)
     if offer.seal and negotiated.cipher is None:
-        raise RemoteProtocolError(
+        raise Unprotected(
             f"encryption is demanded, but the server offers none with dialect 0x{negotiated.dialect:04X}"
         )
     connection.use(negotiated)
@@ -182,6 +209,8 @@ def _range(offer: Offer) -> str:
     def name(dialect: Dialect) -> str:
         return dialect.name.removeprefix("SMB_").replace("_", ".")
 
+    if offer.min_dialect is offer.max_dialect:
+        return f"{name(offer.min_dialect)} alone"
     return f"{name(offer.min_dialect)} to {name(offer.max_dialect)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import spnego
 from spnego.exceptions import BadMechanismError
@@ -13,7 +13,13 @@ from spnego.exceptions import BadMechanismError
 from engine.client.config import AuthKind, Credentials
 from engine.client.kerberos_errors import is_understood, kerberos_error, number_of
 from engine.client.ntlm import UNREADABLE, account_name, ntlm_alone
-from engine.client.tickets import is_got_anew, missing_for_kerberos, principal_name, ticket_cache
+from engine.client.tickets import (
+    end_of_service,
+    is_got_anew,
+    missing_for_kerberos,
+    principal_name,
+    ticket_cache,
+)
 from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError, UnfitServer, UnknownService
 
 log = logging.getLogger(__name__)
@@ -23,7 +29,8 @@ _NO_COMMON_MECHANISM = "the server does not take Kerberos, as servers outside of
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The ticket that a session was set up with: whose it is, for which service, and its end in Unix time."""
+    """The ticket that a session was set up with: whose it is, for which service, and its end in Unix time,
+    with which the server ends the session."""
 
     principal: str
     spn: str
@@ -51,6 +58,11 @@ class Kerberos:
     def ticket(self) -> Ticket | None:
         """The ticket that was used, if the server took Kerberos."""
         return self._ticket if self.name == "Kerberos" else None
+
+    @property
+    def offered(self) -> Ticket | None:
+        """The ticket that the server was shown, if one was found."""
+        return self._ticket
 
     @property
     def name(self) -> str:
@@ -100,7 +112,11 @@ class Kerberos:
                 if self._credentials.kind is AuthKind.NEGOTIATE and self._credentials.password:
                     # It is for NTLM: the library gets no ticket for it, as the cache comes first.
                     means.append(spnego.Password(account_name(self._credentials), self._credentials.password))
-                return self._offer(hint, means)
+                answer = self._offer(hint, means)
+                end = end_of_service(cache, self._spn)
+                if end is not None:
+                    self._ticket = replace(self._ticket, end=end)
+                return answer
         except (GSSError, krb5.Krb5Error) as error:
             raise kerberos_error(error, who, self._spn) from error
 

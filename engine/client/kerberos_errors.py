@@ -66,6 +66,7 @@ _NO_REALM: Final = _no_ticket(
     "no KDC is known for the realm: name one in krb5.conf, or write the user as NAME@REALM", errno.EACCES
 )
 _BROKEN_CACHE: Final = _no_ticket("the ticket cache cannot be used: run kinit, and check KRB5CCNAME")
+_BROKEN_KEYTAB: Final = _no_ticket("the keytab cannot be used: check keytab=")
 _WRONG_KEY: Final = _Meaning(
     _Kind.UNFIT_SERVER,
     "the server cannot read a ticket for {spn}: that name is another account's in the domain",
@@ -101,15 +102,19 @@ _MEANINGS: Final[dict[int, _Meaning]] = {
     148: _CLOCK,  # KRB5_KDCREP_SKEW
     154: _NO_REALM,  # KRB5_REALM_UNKNOWN
     156: _UNREACHABLE,  # KRB5_KDC_UNREACH
-    179: _no_ticket("the keytab cannot be used: check keytab="),  # KRB5_KT_BADNAME
+    179: _BROKEN_KEYTAB,  # KRB5_KT_BADNAME
     181: _no_ticket("the keytab has no key of {who}"),  # KRB5_KT_NOTFOUND
     184: _no_ticket("the keytab cannot be read: check keytab="),  # KRB5_KT_IOERR
     193: _BROKEN_CACHE,  # KRB5_CC_IO
     194: _no_ticket("the ticket cache may not be read by this user: use your own", errno.EACCES),  # FCC_PERM
     195: _NO_CACHE,  # KRB5_FCC_NOFILE
     199: _BROKEN_CACHE,  # KRB5_CC_FORMAT
+    200: _no_ticket(  # KRB5_CC_NOT_KTYPE
+        "krb5.conf allows no encryption type that the ticket has: run kinit, or mend krb5.conf"
+    ),
     210: _WRONG_PASSWORD,  # KRB5_PREAUTH_FAILED
     212: _BROKEN_CACHE,  # KRB5_CCACHE_BADVNO
+    213: _BROKEN_KEYTAB,  # KRB5_KEYTAB_BADVNO
     220: _UNREACHABLE,  # KRB5_REALM_CANT_RESOLVE
     224: _NO_REALM,  # KRB5_CONFIG_NODEFREALM
 }

@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from engine import ntstatus
+from engine.client.condition import History
 from engine.client.config import Credentials
 from engine.client.connection import Connection
 from engine.client.dfs import Resolver, is_gone
@@ -100,6 +101,7 @@ class Link:
     def __init__(self, way: Way, tree: Tree, resolver: Resolver | None = None) -> None:
         self.scope = trio.CancelScope(shield=True)
         """Around `run`. Shielded, as a cancelled mount still writes what it has."""
+        self.history = History()
         self._way = way
         self._tree = tree
         self._resolver = resolver
@@ -143,6 +145,11 @@ class Link:
         while self._tree.is_settling or self._tree.connection.lost.is_set():
             await self._changed.wait()
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server, though it was reached again, does not want us."""
+        return self._refusal is not None
+
     async def authenticate_again(self, connection: Connection) -> None:
         """Renew a session that has expired, once for all requests that it refuses at the same time."""
         if self._renewal is not None:
@@ -184,6 +191,7 @@ class Link:
             nursery.start_soon(LineWatch(connection, session.batch(), self._reach).run)
             nursery.start_soon(self._settle)
             error = await connection.wait_lost()
+            self.history.note_loss(error)
             self._nursery = None
             self._tree.is_settling = False
             nursery.cancel_scope.cancel()
@@ -203,6 +211,7 @@ class Link:
             error = await self._try(seconds, address, begun)
             if error is None:
                 return
+            self.history.note_failure(error)
             log.debug("%s cannot be reached again: %s", self._way.unc, error)
             if self._may_leave(error, begun) and await self._try_elsewhere(seconds, begun):
                 return
@@ -311,6 +320,7 @@ class Link:
 
     def _go(self) -> None:
         self._tree.is_settling = False
+        self.history.note_return()
         self._tell()
 
     async def _restore_all(self, sleeping: trio.CancelScope) -> None:

@@ -44,7 +44,7 @@ class Session:
     signer: Signer | None = None
     """What signs with this session's key, even where ordinary requests are not signed."""
     authentication: str = "none"
-    """How the account proved itself: Kerberos, NTLM or none."""
+    """How the account proved itself: Kerberos or NTLM; guest or anonymous if it did not."""
     ticket: Ticket | None = None
     controller: str = ""
     """The name of the controller that was logged on to, where the server's name is its domain's."""
@@ -165,7 +165,7 @@ async def log_on(
         reply = await connection.request_hashed(request, Batch(state), preauth)
         status = reply.header.status
         if status not in (ntstatus.STATUS_SUCCESS, ntstatus.STATUS_MORE_PROCESSING_REQUIRED):
-            raise _refusal(status, credentials)
+            raise _refusal(status, credentials, mechanism)
         response = SessionSetupResponse.decode_untrusted(reply.message)
         if state.session_id not in (0, reply.header.session_id):
             raise RemoteProtocolError("the server went on with another session in the middle of the log-on")
@@ -199,7 +199,7 @@ async def log_on_again(session: Session, credentials: Credentials) -> None:
         reply = await connection.request(request, session.signed_batch(session.batch()), urgent=True)
         status = reply.header.status
         if status not in (ntstatus.STATUS_SUCCESS, ntstatus.STATUS_MORE_PROCESSING_REQUIRED):
-            raise _refusal(status, credentials)
+            raise _refusal(status, credentials, mechanism)
         response = SessionSetupResponse.decode_untrusted(reply.message)
         if status == ntstatus.STATUS_SUCCESS:
             if response.security_buffer:
@@ -230,6 +230,7 @@ def _finish(
     session = Session(connection, state, guest=guest, anonymous=anonymous)
     _check_identity(credentials, config, guest=guest, anonymous=anonymous)
     if guest or anonymous:
+        session.authentication = "guest" if guest else "anonymous"
         return session
     key = mechanism.session_key()
     if not key:
@@ -282,9 +283,22 @@ def _check_final_reply(negotiated: Negotiated, state: SessionState, reply: Reply
         raise RemoteProtocolError("the last message of the log-on is not signed: it may be forged")
 
 
-def _refusal(status: int, credentials: Credentials) -> SmbError:
+def _refusal(status: int, credentials: Credentials, mechanism: _Mechanism) -> SmbError:
     info = ntstatus.lookup(status)
+    if isinstance(mechanism, Kerberos) and credentials.kind is AuthKind.KERBEROS:
+        return _refusal_of_ticket(info, mechanism.offered)
     who = credentials.username or ("nobody" if credentials.kind is AuthKind.ANONYMOUS else "guest")
     return AuthError(
         f"log-on as {who!r} refused: {info.meaning} ({info.name})", status=status, errno=info.errno
+    )
+
+
+def _refusal_of_ticket(info: ntstatus.StatusInfo, ticket: Ticket | None) -> SmbError:
+    """The domain has vouched for the account, so a log-on that fails is about the server's name."""
+    who, spn = (ticket.principal, ticket.spn) if ticket is not None else ("this user", "it")
+    meaning = info.meaning
+    if info.code == ntstatus.STATUS_LOGON_FAILURE:
+        meaning = f"the server takes no ticket for {spn}: is that name another account's in the domain?"
+    return AuthError(
+        f"log-on as {who!r} refused: {meaning} ({info.name})", status=info.code, errno=info.errno
     )

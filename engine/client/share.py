@@ -17,6 +17,7 @@ import trio
 
 from engine import ntstatus
 from engine.client.attributes import SetInfo, basic_information, check_target, set_info
+from engine.client.condition import Condition, History, condition_of
 from engine.client.config import ConnectConfig, Unc
 from engine.client.controls import TreeControls
 from engine.client.copy import Progress, copy_new
@@ -120,6 +121,7 @@ class Share(TreeControls):
         self._limits = config
         self._link = link
         self._resolver = resolver
+        self._history = History() if link is None else link.history
         self._telling = Telling()
         tree.on_moved = self._telling.begin_anew
         self._opener = Opener(tree, self._telling, lambda: self.max_read, lambda: self.max_write)
@@ -160,6 +162,12 @@ class Share(TreeControls):
     def description(self) -> ConnectionDescription:
         """Dialect, protection and limits of the connection."""
         return describe(self._tree, self.max_read, self.max_write)
+
+    @property
+    def condition(self) -> Condition:
+        """Whether it is connected and since when, and what it holds on the server."""
+        is_refused = self._link is not None and self._link.is_refused
+        return condition_of(self._tree, self._history, is_refused=is_refused)
 
     def upload(self) -> tuple[int, int]:
         """Bytes that were to be sent over its connection so far, and how many arrived at the server's end.

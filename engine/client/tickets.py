@@ -162,6 +162,22 @@ def _lasting(context: krb5.Context, name: str) -> Iterator[str]:
         yield copy
 
 
+def end_of_service(name: str, spn: str) -> float | None:
+    """When the ticket for a service that is in a cache ends, in Unix time; None if there is none."""
+    import krb5
+
+    context = krb5.init_context()
+    try:
+        tickets = list(krb5.cc_resolve(context, os.fsencode(name)))
+    except krb5.Krb5Error:
+        return None
+    wanted = f"{spn}@".casefold().encode()
+    ends = [
+        ticket.times.endtime for ticket in tickets if (ticket.server.name or b"").lower().startswith(wanted)
+    ]
+    return max(ends, default=None)
+
+
 def _is_for_more(ticket: krb5.Creds) -> bool:
     """Whether it is the user's own ticket, which gets others, or a note of the library, which never ends."""
     return (ticket.server.name or b"").startswith(b"krbtgt/") or not ticket.times.endtime

@@ -21,7 +21,14 @@ from typing import Final
 import trio
 
 from engine.client.buffers import BufferPool
-from engine.errors import HostUnknown, RemoteProtocolError, TransportError
+from engine.errors import (
+    HostUnknown,
+    NoSmbServer,
+    NotWelcome,
+    RemoteProtocolError,
+    SmbError,
+    TransportError,
+)
 from engine.wire.primitives import Buffer
 
 _STAGING: Final = 64 * 1024
@@ -36,6 +43,11 @@ kernel, whose next request would wait for it: writing a file took a fifth longer
 
 _TAG_ROOM: Final = 16
 """Behind each frame, for the decryption to put the authentication tag behind its ciphertext."""
+
+_ONLY_SMB: Final = 1 << 24
+"""A frame's length has three bytes; the first one of its four is 0 ([MS-SMB2] 2.1)."""
+_NEGATIVE_RESPONSE: Final = 0x83
+"""What NetBIOS says there to who may not begin a session (RFC 1002 4.3.4); so does Samba (`hosts allow`)."""
 
 _UPLOAD: Final = 16 * 1024
 """Bytes that have to arrive at the server's end to be a sign of life. An ECHO is less: the system there takes
@@ -113,6 +125,7 @@ class Transport:
         self.downloaded = 0
         """Bytes that have come of frames with data, also of one that is not here as a whole yet."""
         self.frame_limit = FRAME_LIMIT_UNNEGOTIATED
+        self._heard_smb = False
         """Bytes that a frame may have; a longer one ends the connection before anything is allocated."""
 
     def send(self, buffers: Sequence[Buffer]) -> None:
@@ -170,10 +183,13 @@ class Transport:
         while self._end - self._start < 4:
             await self._fill_staging()
         prefix = int.from_bytes(self._staging[self._start : self._start + 4], "big")
+        if prefix >= _ONLY_SMB and not self._heard_smb:
+            raise _stranger(prefix)
         if prefix > self.frame_limit:
             raise RemoteProtocolError(
                 f"the server announced a frame of {prefix} bytes where at most {self.frame_limit} may come"
             )
+        self._heard_smb = True
         self._start += 4
         buffer = self._pool.allocate(prefix + _TAG_ROOM)
         staged = min(prefix, self._end - self._start)
@@ -271,6 +287,18 @@ class Transport:
             trio.lowlevel.notify_closing(self._sock)
             with contextlib.suppress(OSError):
                 self._sock.close()
+
+
+def _stranger(prefix: int) -> SmbError:
+    """What a connection means that begins with such a byte."""
+    if prefix >> 24 == _NEGATIVE_RESPONSE:
+        return NotWelcome(
+            "the server lets nobody in from this address: have it allowed there (Samba: hosts allow)",
+            errno=errno.ECONNREFUSED,
+        )
+    return NoSmbServer(
+        f"the server announced a frame of {prefix} bytes, so it speaks no SMB: check its name and the port"
+    )
 
 
 def _lost(error: OSError) -> TransportError:

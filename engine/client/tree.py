@@ -26,6 +26,7 @@ from engine.errors import (
     SmbError,
     TransportError,
     TreeGone,
+    Unprotected,
     error_from_status,
 )
 from engine.proto.credits import CreditShortage
@@ -466,9 +467,7 @@ async def connect_tree_and_ask(
         raise error_from_status(reply.header.status, f"connect to the share {path}")
     response = TreeConnectResponse.decode_untrusted(reply.message)
     if response.share_flags & ShareFlags.ENCRYPT_DATA and session.state.sealer is None:
-        raise RemoteProtocolError(
-            "the share demands encryption, but this session has no key or no cipher for it"
-        )
+        raise Unprotected("the share demands encryption, but this session has no key or no cipher for it")
     if response.share_type not in _SHARE_TYPES:
         raise RemoteProtocolError(f"{path} is a share of an unknown type, {response.share_type}")
     return Tree(session, path, reply.header.tree_id, response, prefix), replies

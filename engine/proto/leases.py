@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,6 +32,7 @@ _READ: Final = int(LeaseState.READ_CACHING)
 _WRITE: Final = int(LeaseState.WRITE_CACHING)
 _HANDLE: Final = int(LeaseState.HANDLE_CACHING)
 _ALL: Final = _READ | _WRITE | _HANDLE
+_LETTERS: Final = (("R", _READ), ("W", _WRITE), ("H", _HANDLE))
 _FOLDER: Final = _READ | _HANDLE
 """All that there is for a folder ([MS-SMB2] 3.3.5.9.11)."""
 
@@ -71,6 +73,8 @@ class LeaseRecord:
     def __init__(self, table: LeaseTable) -> None:
         self.key = secrets.token_bytes(16)
         """What the server knows the lease by."""
+        self.is_folder = False
+        """Whether it was last asked for with a folder."""
         self.state = 0
         """The `LeaseState` bits that the server vouches for now."""
         self.term = 0
@@ -370,6 +374,15 @@ class LeaseTable:
         """Whether any file is open with a lease."""
         return bool(self._by_file)
 
+    def held(self) -> dict[str, dict[str, int]]:
+        """How many "files" and "folders" the server vouches for, by the letters of what for, as "RWH"."""
+        counts = {"files": Counter[str](), "folders": Counter[str]()}
+        for lease in self._by_key.values():
+            if lease.state:
+                letters = "".join(letter for letter, bit in _LETTERS if lease.state & bit)
+                counts["folders" if lease.is_folder else "files"][letters] += 1
+        return {kind: dict(sorted(found.items())) for kind, found in counts.items()}
+
     def claim(self, lease: LeaseRecord | None, *, is_folder: bool = False, takes_back: bool = False) -> Claim:
         """Announce a CREATE that asks for `lease`, that of a file or of a folder; to be used as a context
         manager. With `takes_back` it asks for what the server kept while the connection was lost."""
@@ -377,6 +390,7 @@ class LeaseTable:
             return Claim(self, None)
         level, contexts = lease.asked_for_folder() if is_folder else lease.asked_for_open()
         claim = Claim(self, lease, next(self._numbers), level, contexts, takes_back)
+        lease.is_folder = is_folder
         self._by_key[lease.key] = lease
         self._in_flight += 1
         lease.claims.add(claim)

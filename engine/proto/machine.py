@@ -234,6 +234,7 @@ class Machine:
     def snapshot(self) -> Statistics:
         """The statistics as of now."""
         self.statistics.credits = self.credits.available
+        self.statistics.credits_in_use = self.credits.outstanding
         self.statistics.in_flight = len(self.slots)
         return self.statistics.snapshot()
 

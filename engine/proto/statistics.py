@@ -24,6 +24,8 @@ class Statistics:
     cancels: int = 0
     credits: int = 0
     """Credits in hand."""
+    credits_in_use: int = 0
+    """Credits that requests in flight have cost."""
     in_flight: int = 0
     most_in_flight: int = 0
     """The most requests that ever were in flight at once."""
@@ -47,6 +49,7 @@ class Statistics:
             "late_replies": self.late_replies,
             "cancels": self.cancels,
             "credits": self.credits,
+            "credits_in_use": self.credits_in_use,
             "in_flight": self.in_flight,
             "most_in_flight": self.most_in_flight,
         }
@@ -64,6 +67,7 @@ class Statistics:
             late_replies=self.late_replies,
             cancels=self.cancels,
             credits=self.credits,
+            credits_in_use=self.credits_in_use,
             in_flight=self.in_flight,
             most_in_flight=self.most_in_flight,
         )

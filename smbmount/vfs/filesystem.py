@@ -91,6 +91,11 @@ class FileSystem:
             "dirty_bytes": core.write_budget.used,
         }
 
+    def kept(self) -> dict[str, int]:
+        """How many handles are kept on the server for their next use, though no program has them open."""
+        core = self.core
+        return {"files": len(core.idle) + len(core.late), "folders": len(core.folder_leases)}
+
     def held(self) -> dict[str, int]:
         """What is there only while programs use the mount: nothing of it may be left when all is closed."""
         core = self.core

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,3 +282,22 @@ def test_the_next_target_takes_over(tree: Estate, mount_factory: MountFactory) -
     (mount.path / "new").write_text("on the second")
     assert (tree.second.share_path() / "new").read_text() == "on the second"
     assert sorted(os.listdir(mount.path)) == sorted(os.listdir(tree.second.share_path()))
+
+
+def test_status_shows_what_is_behind_links(tree: Estate, mount_factory: MountFactory) -> None:
+    tree.put(tree.first, "shown/here", "first")
+    tree.link("shown/one", tree.target(tree.first, "data\\shown"))
+    mount = mounted(mount_factory, tree, "shown")
+
+    def behind() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(ctl("status", "--json", mount.path)[1])["behind_links"]
+        return found
+
+    assert behind() == []
+    assert (mount.path / "one/here").read_text() == "first"
+    (one,) = behind()
+    assert one["connection"]["share"] == f"\\\\{tree.first.address}\\data\\shown"
+    assert (one["connection"]["state"], one["reconnects"]["count"]) == ("connected", 0)
+    tree.first.restart()
+    wait_until(lambda: behind()[0]["reconnects"]["count"] == 1, "the connection is back", 20)
+    assert f"\nbehind a link: \\\\{tree.first.address}\\data\\shown\n" in ctl("status", mount.path)[1]

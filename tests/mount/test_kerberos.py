@@ -16,11 +16,12 @@ import pytest
 
 from tests.mount.test_errors_and_exit_codes import MOUNT_FAILED, USAGE, check, run
 from tests.support.domain import HOST, PASSWORD, USER, Domain
-from tests.support.mounting import Mount
+from tests.support.mounting import CHECKOUT, Mount
 from tests.support.tools import wait_until
 
 pytestmark = pytest.mark.deadline(90)
 
+_SHORT_TICKETS: Final = CHECKOUT / "tests/support/short_tickets"
 _LIFETIME: Final = 10
 """Seconds of a ticket that a test outlives."""
 
@@ -69,15 +70,21 @@ def assert_works(domain: Domain, mount: Mount) -> None:
     (mount.path / name).unlink()
 
 
-def connection(mount: Mount) -> dict[str, Any]:
-    """What smbmountctl says about the connection."""
+def status_of(mount: Mount) -> dict[str, Any]:
+    """What smbmountctl says."""
     done = subprocess.run(
         [sys.executable, "-m", "smbmount.ctl", "status", "--json", mount.path],
         capture_output=True,
         check=True,
     )
-    status: dict[str, Any] = json.loads(done.stdout)["connection"]
+    status: dict[str, Any] = json.loads(done.stdout)
     return status
+
+
+def connection(mount: Mount) -> dict[str, Any]:
+    """What smbmountctl says about the connection."""
+    found: dict[str, Any] = status_of(mount)["connection"]
+    return found
 
 
 @pytest.mark.parametrize("kind", ["krb5", "krb5i", "krb5p", "negotiate"])
@@ -140,6 +147,8 @@ def test_session_that_ends_is_renewed_from_the_cache(
     cache = domain.kinit(tmp_path / "cache")
     end = domain.get_service_ticket(cache, _LIFETIME)
     mount = mounter("sec=krb5", KRB5CCNAME=cache)
+    # The session ends with the ticket for the server, not with the user's own.
+    assert connection(mount)["ticket"]["end"] == pytest.approx(end, abs=2)
     with (mount.path / "open").open("wb", buffering=0) as file:
         file.write(b"before")
         os.fsync(file)
@@ -152,6 +161,28 @@ def test_session_that_ends_is_renewed_from_the_cache(
     trips = mount.statistics()["trips"]
     assert trips["NEGOTIATE"] == 1
     assert trips["SESSION_SETUP"] == 2
+
+
+def test_session_that_ends_is_renewed_from_the_keytab(domain: Domain, mounter: Mounter, keytab: Path) -> None:
+    """Nobody runs kinit: the mount gets itself a ticket, and shows the end of the new one."""
+    variables = {"PYTHONPATH": f"{_SHORT_TICKETS}:{CHECKOUT}", "SMBMOUNT_TEST_LIFETIME": str(_LIFETIME)}
+    mount = mounter("sec=krb5", f"keytab={keytab}", **variables)
+    first = connection(mount)["ticket"]["end"]
+    assert time.time() < first <= time.time() + _LIFETIME
+    with (mount.path / "open").open("wb", buffering=0) as file:
+        file.write(b"before")
+        os.fsync(file)
+        wait_until(lambda: time.time() > first + 1, "the session's end", 2 * _LIFETIME)
+        file.write(b" and after")
+        os.fsync(file)
+        assert_works(domain, mount)
+    assert (domain.share_path() / "open").read_bytes() == b"before and after"
+    (mount.path / "open").unlink()
+    status = status_of(mount)
+    assert time.time() < status["connection"]["ticket"]["end"] <= time.time() + _LIFETIME
+    assert status["reconnects"]["count"] == 0
+    assert status["statistics"]["trips"]["NEGOTIATE"] == 1
+    assert status["statistics"]["trips"]["SESSION_SETUP"] == 2
 
 
 def test_mount_whose_ticket_is_gone_comes_back_after_kinit(

@@ -53,7 +53,7 @@ def test_server_that_proves_itself() -> None:
 
 
 def test_server_that_proves_nothing() -> None:
-    with pytest.raises(AuthError, match=r"did not prove that it is server\.example\.test"):
+    with pytest.raises(AuthError, match=r"the server did not prove that it is server\.example\.test"):
         log_on_with(ProvesNothing())
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine import AuthError, KdcUnreachable, SmbError, TicketError
 from engine.client.kerberos_errors import kerberos_error, number_of
-from engine.errors import UnknownService
+from engine.errors import UnfitServer, UnknownService
 
 BASE = -1765328384
 
@@ -41,17 +41,30 @@ class Krb5Error(Exception):
 @pytest.mark.parametrize(
     ("number", "kind", "words", "number_for_programs"),
     [
+        (1, AuthError, "the account me has expired", errno.EACCES),
         (6, AuthError, "knows no user me", errno.EACCES),
         (7, UnknownService, "knows no service cifs/srv", errno.EACCES),
+        (12, AuthError, "the domain's policy forbids me to log on here or now", errno.EACCES),
         (18, AuthError, "disabled, locked or expired", errno.EACCES),
         (23, AuthError, "the password of me has expired", errno.EACCES),
         (24, AuthError, "does not accept the password or key of me", errno.EACCES),
         (32, TicketError, "the ticket has expired: run kinit", errno.EKEYEXPIRED),
         (37, TicketError, "clocks of this machine and of the domain", errno.EACCES),
+        (
+            41,
+            UnfitServer,
+            "the server cannot read a ticket for cifs/srv: that name is another account's in the domain",
+            errno.EACCES,
+        ),
+        (135, TicketError, "krb5.conf cannot be read", errno.ENOKEY),
         (141, TicketError, "there is no ticket: run kinit", errno.ENOKEY),
         (154, TicketError, "no KDC is known", errno.EACCES),
         (156, KdcUnreachable, "no KDC of the domain answers", errno.EHOSTUNREACH),
+        (184, TicketError, "the keytab cannot be read: check keytab=", errno.ENOKEY),
+        (194, TicketError, "the ticket cache may not be read by this user: use your own", errno.EACCES),
         (195, TicketError, "there is no ticket: run kinit", errno.ENOKEY),
+        (200, TicketError, "krb5.conf allows no encryption type that the ticket has", errno.ENOKEY),
+        (213, TicketError, "the keytab cannot be used: check keytab=", errno.ENOKEY),
     ],
 )
 def test_numbers(number: int, kind: type[SmbError], words: str, number_for_programs: int) -> None:

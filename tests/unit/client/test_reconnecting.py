@@ -11,8 +11,9 @@ import trio
 
 import engine
 from engine import ntstatus
+from engine.client.condition import History
 from engine.client.config import ConnectConfig
-from engine.errors import AuthError
+from engine.errors import AuthError, TransportError
 from engine.wire.constants import Command
 from tests.fakes.server import FakeServer, running
 from tests.fakes.server_durable import Grant, KeepsOpens
@@ -158,3 +159,19 @@ def test_an_open_file_waits_for_our_own_renaming_of_it_to_be_found_out() -> None
             await settled(server, share)
 
     trio.run(main)
+
+
+def test_an_outage_is_counted_once_with_its_first_reason() -> None:
+    """A connection on which no request goes on, as files are not given back on it, is no return."""
+    history = History()
+    history.note_return()
+    assert (history.reconnects, history.lost_at) == (0, None)
+    history.note_loss(TransportError("the line is cut"))
+    lost_at = history.lost_at
+    history.note_failure(TransportError("nobody there"))
+    history.note_loss(TransportError("files are not given back"))
+    assert (history.failures, history.obstacle) == (2, "files are not given back")
+    history.note_return()
+    history.note_return()
+    assert (history.reconnects, history.reason, history.lost_at) == (1, "the line is cut", lost_at)
+    assert (history.failures, history.obstacle) == (0, "")

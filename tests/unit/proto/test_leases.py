@@ -556,3 +556,19 @@ def test_with_the_connection_all_is_lost(kind: LeaseKind, tell: bool) -> None:
     assert len(table) == 1, "the CREATE in flight is withdrawn by whoever sent it"
     table.withdraw(claim)
     assert len(table) == 0
+
+
+def test_what_is_held_is_counted_by_kind_and_state() -> None:
+    table = table_of(LeaseKind.V2)
+    files = [Record(table) for _ in range(3)]
+    for number, (record, state) in enumerate(zip(files, (RWH, RH, RWH), strict=True)):
+        leased(table, record, state, file_id=FileId(number, number))
+    folder, file_id = Record(table), FileId(9, 9)
+    with table.claim(folder, is_folder=True) as claim:
+        claim.settle(created(LEASED, [LeaseV2(folder.key, RH, epoch=1)], file_id=file_id))
+    assert table.held() == {"files": {"RH": 1, "RWH": 2}, "folders": {"RH": 1}}
+    files[0].take_break(LeaseBreakNotification(files[0].key, RWH, R, 0, 2))
+    table.closing(file_id)
+    assert table.held() == {"files": {"R": 1, "RH": 1, "RWH": 1}, "folders": {}}
+    table.lose(tell=False)
+    assert table.held() == {"files": {}, "folders": {}}

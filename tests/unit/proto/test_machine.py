@@ -488,6 +488,7 @@ def test_statistics_tell_what_was_done() -> None:
     assert snapshot.trips == {"CREATE+CLOSE": 1, "ECHO": 1}
     assert snapshot.round_trips == 2
     assert (snapshot.in_flight, snapshot.most_in_flight, snapshot.credits) == (3, 3, 61)
+    assert snapshot.credits_in_use == 3
     assert snapshot.bytes_sent > 2 * len(frame)
     answer = reply(slots[0], created())
     feed(proto, answer)

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,11 +21,11 @@ from smbmount.ctl import (
     progress_line,
     progress_text_untrusted,
     read_reply_untrusted,
-    size_text,
     status_text_untrusted,
 )
 from smbmount.dfs import dfs_lines_untrusted
 from smbmount.mounttable import MountEntry
+from smbmount.statustext import size_text
 
 SMB = "fuse.smbmount"
 DEVICE = "0:77"
@@ -216,19 +217,66 @@ def test_a_terminal_gets_nothing_that_it_would_obey(
     assert capsys.readouterr().err.endswith(": no \\x1b]0;title\\x07 \\udcff\n")
 
 
-def test_a_status_is_shown_without_control_characters() -> None:
-    numbers = dict.fromkeys(("bytes_sent", "bytes_received", "in_flight", "most_in_flight", "credits"), 1)
-    status = {
-        "source": "//s/d\x1b[2J",
+def status_reply(connection: Mapping[str, object], source: str = "//s/d") -> dict[str, object]:
+    """What a daemon answers; `connection` are changes to what it says of that."""
+    standing = {"state": "connected", "since": 1e9, "silent_seconds": 0, "failures": 0, "obstacle": None}
+    what = {"summary": "SMB", "address": "x", "share": "y", "authentication": "NTLM", "ticket": None}
+    one = {
+        "connection": {"max_read": 1, "max_write": 1, **what, **standing, **connection},
+        "reconnects": {"count": 2, "last_lost": 1e9, "last_returned": 1e9, "reason": "cut"},
+        "leases": {"files": {"RH": 2, "RWH": 1}, "folders": {}},
+    }
+    numbers = dict.fromkeys(("bytes_sent", "bytes_received", "most_in_flight"), 1)
+    return {
+        "source": source,
         "mountpoint": "/mnt",
         "pid": 7,
-        "connection": {"lost": True, "summary": "a\nb", "address": "x", "max_read": 1, "max_write": 1},
+        **one,
+        "requests_in_flight": 4,
+        "credits": {"held": 5, "in_use": 6},
+        "handles": {"open": 7, "durable": 8, "kept_files": 9, "kept_folders": 10},
+        "behind_links": [one],
         "file_system": {"dirty_bytes": 0, "open_files": 1, "inodes": 2},
         "statistics": {"trips": {"ECHO": 3}, "round_trips": 9, **numbers},
     }
+
+
+@pytest.mark.parametrize(
+    ("connection", "words"),
+    [
+        ({}, "connection    connected since 2001-09-0"),
+        ({"silent_seconds": 3.4}, "but silent for 3 s although an answer is due"),
+        ({"state": "reopening"}, "files are being opened again"),
+        ({"state": "reconnecting"}, "; trying to get it back\n"),
+        ({"state": "reconnecting", "failures": 3, "obstacle": "no"}, "back, 3 attempts failed: no\n"),
+        ({"state": "refused", "obstacle": "no"}, "and the server refuses us: no\n"),
+        ({}, "reconnects    2, last lost 2001-09-0"),
+        ({}, ": cut\n"),
+        ({}, "leases        3 files (2 RH, 1 RWH), 0 folders\n"),
+        ({}, "in flight     4 requests, at most 1 so far\n"),
+        ({}, "credits       5 held, 6 in use\n"),
+        ({}, "handles       7 open on the server, 8 of them durable\n"),
+        ({}, "kept          9 files and 10 folders for their next use\n"),
+        ({}, "behind a link: y\n"),
+        ({"ticket": {"principal": "me", "spn": "cifs/x", "end": 1e9}}, "log-on        NTLM, me for cifs/x\n"),
+        ({"ticket": {"principal": "me", "spn": "cifs/x", "end": 1e9}}, "ticket until  2001-09-0"),
+    ],
+)
+def test_a_status_for_a_person(connection: dict[str, object], words: str) -> None:
+    assert words in status_text_untrusted(status_reply(connection), as_json=False)
+
+
+@pytest.mark.parametrize("connection", [{"state": "odd"}, {"since": 1e300}, {"since": 1e17}, {"since": None}])
+def test_a_status_that_is_none(connection: dict[str, object]) -> None:
+    with pytest.raises(CtlError, match="makes no sense"):
+        status_text_untrusted(status_reply(connection), as_json=False)
+
+
+def test_a_status_is_shown_without_control_characters() -> None:
+    status = status_reply({"state": "refused", "obstacle": "a\nb"}, "//s/d\x1b[2J")
     text = status_text_untrusted(status, as_json=False)
     assert "//s/d\\x1b[2J on /mnt, process 7\n" in text
-    assert "LOST: a\\nb\n" in text
+    assert "the server refuses us: a\\nb\n" in text
     assert all(line.isprintable() for line in text.splitlines())
     assert json.loads(status_text_untrusted(status, as_json=True)) == status
 
