@@ -292,7 +292,8 @@ class Files:
         if written_ns is None or not handle.writable:
             return
         inode.written_ns = None
-        await handle.file.set_basic(write_ns=written_ns)
+        with inode.dated_as(written_ns):
+            await handle.file.set_basic(write_ns=written_ns)
         self._core.inodes.touch(inode)
         inode.expire()
 

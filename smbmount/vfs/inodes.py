@@ -63,7 +63,7 @@ class Inode:
     `dated` says that a program has set the time of writing while the file was open: servers leave it alone
     until their last close, of idle handles too; `written_ns` is when it was written, if they have to be told.
     `unsynced`: we have changed the content since the server was last told to write it to its disk.
-    `resizing` are the sizes that it is just being given.
+    `resizing` are the sizes that it is just being given, `dating` the times of writing.
     `closing` has an event for each open file whose last close is under way; `late` is one that waits for it.
 
     `lease` is what the server vouches with; its `term` is the same as long as it did so without a gap.
@@ -85,6 +85,7 @@ class Inode:
         "clean_size",
         "closing",
         "dated",
+        "dating",
         "details_until",
         "directory_handles",
         "experience",
@@ -131,6 +132,7 @@ class Inode:
         self.changed = 0
         self.stale = False
         self.resizing: tuple[int, ...] = ()
+        self.dating: tuple[int, ...] = ()
         self.dated = False
         self.written_ns: int | None = None
         self.unlinked = False
@@ -272,13 +274,28 @@ class Inode:
             left.remove(size)
             self.resizing = tuple(left)
 
+    @contextmanager
+    def dated_as(self, write_ns: int | None) -> Iterator[None]:
+        """Around giving it a time of writing on the server."""
+        times = () if write_ns is None else (write_ns,)
+        self.dating += times
+        try:
+            yield
+        finally:
+            left = list(self.dating)
+            for time_ns in times:
+                left.remove(time_ns)
+            self.dating = tuple(left)
+
     def may_be_like(self, stat: FileStat, lost_ns: int) -> bool:
         """Whether nobody but us needs to have changed the file for it to be like this now. The connection was
         lost at `lost_ns` by the server's clock."""
         sizes = [self.clean_size, self.stat.size, *self.resizing]
         if self.is_dirty or self.stale or self.resizing or any(handle.wrote for handle in self.handles):
             return min(sizes) <= stat.size <= max(sizes)
-        return stat.size == self.stat.size and was_not_written(self.stat, stat, lost_ns)
+        if stat.size != self.stat.size:
+            return False
+        return stat.write_ns in self.dating or was_not_written(self.stat, stat, lost_ns)
 
     def update_details(self, stat: FileStat, asked: int, fresh_until: float) -> None:
         """Take only the details of an answer, as all else is vouched for: of a file that is open here Samba

@@ -114,7 +114,8 @@ class Metadata:
         access_ns = None if changes.access_ns is None else storable_ns(changes.access_ns)
         write_ns = None if changes.write_ns is None else storable_ns(changes.write_ns)
         if attributes is not None or access_ns is not None or write_ns is not None:
-            await self._set_basic(inode, access_ns, write_ns, attributes)
+            with inode.dated_as(write_ns):
+                await self._set_basic(inode, access_ns, write_ns, attributes)
         return core.reply(inode, number)
 
     @uses_path
@@ -172,7 +173,8 @@ class Metadata:
     @uses_path
     async def _set_again(self, inode: Inode, access_ns: int | None, write_ns: int | None) -> None:
         async with self._files.opening.checked(inode, Access.WRITE_ATTRIBUTES) as file:
-            await file.set_basic(access_ns=access_ns, write_ns=write_ns)
+            with inode.dated_as(write_ns):
+                await file.set_basic(access_ns=access_ns, write_ns=write_ns)
 
     async def _write_out(self, inode: Inode, change: _BasicChange) -> None:
         """Bring all data to the server, and the change along with it if that is little, of one open file."""

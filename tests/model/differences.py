@@ -269,7 +269,11 @@ def _pair(here: Any, there: Any) -> str:
 
 
 def first_difference(here: bytes, there: bytes) -> str:
-    """Where two contents part."""
+    """Where two contents part, and where they meet again if their ends are equal."""
     pairs = enumerate(zip(here, there, strict=False))
     index = next((at for at, (one, other) in pairs if one != other), min(len(here), len(there)))
-    return f"{len(here)} bytes instead of {len(there)}, equal up to {index}"
+    told = f"{len(here)} bytes instead of {len(there)}, equal up to {index}"
+    if len(here) == len(there):
+        last = next(at for at in reversed(range(len(here))) if here[at] != there[at])
+        told += f" and from {last + 1} on"
+    return f"{told}, {here[index : index + 8].hex()} instead of {there[index : index + 8].hex()}"

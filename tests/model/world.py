@@ -177,7 +177,10 @@ class World:
         return mmap.mmap(fd, length, flags=flags, prot=protection, offset=offset)
 
     def do_sendfile(self, target: int, source: int, offset: int, length: int) -> int:
-        """Copied inside the kernel; a negative offset is the descriptor's own position."""
+        """Copied inside the kernel; a negative offset is the descriptor's own position. What a file gets of
+        itself depends on whether the kernel copies its pages or only passes them on, so that is left out."""
+        if self.identity(target) == self.identity(source):
+            raise OSError(errno.EINVAL, "a file is not sent to itself")
         out, data = self.slots[target].fd, self.slots[source].fd
         return os.sendfile(out, data, None if offset < 0 else offset, length)
 

@@ -158,6 +158,23 @@ def test_fault_02_copies_in_and_out_complete_bit_for_bit(line: LineFactory, tmp_
     assert digest(tmp_path / "back") == digest(source)
 
 
+def test_fault_09_times_to_come_are_set_while_the_line_is_cut(line: LineFactory) -> None:
+    """A file or folder that has such a time after a loss need not have been written by somebody else."""
+    it = line("actimeo=0", "closetimeo=1")
+    folder, file = it.path / "folder", it.path / "file"
+    folder.mkdir()
+    file.write_bytes(b"content")
+    reader = os.open(file, os.O_RDONLY)
+    with cutting(it, 12, 0.1):
+        for number in range(80):
+            times = (4_000_000_000_000_000_000 + number * 100,) * 2
+            for path in (folder, file):
+                os.utime(path, ns=times)
+                assert path.stat().st_mtime_ns == times[1]
+            assert os.pread(reader, 7, 0) == b"content"
+    os.close(reader)
+
+
 def test_fault_08_our_own_open_by_another_name_breaks_our_lease_while_files_come_back(
     line: LineFactory,
 ) -> None:

@@ -489,3 +489,25 @@ async def test_a_file_that_is_being_truncated_may_have_either_size() -> None:
                     found.size = 11
                     assert not inode.may_be_like(found, 0)
             assert not inode.resizing
+
+
+@virtual_time
+async def test_a_file_that_is_just_being_dated_may_have_either_time() -> None:
+    """As it is when the connection is lost meanwhile, also if the time is one to come."""
+    future_ns = 4_000_000_000_000_000_000
+    async with mounted() as (share, fs):
+        share.put("f", b"data")
+        handle = await open_file(fs, "f", os.O_RDONLY)
+        inode = fs.core.files[handle].inode
+        found = share.find("f").stat(links=True)
+        async with trio.open_nursery() as nursery:
+            with share.hold("set_basic"):
+                changes = AttributeChanges(write_ns=future_ns)
+                nursery.start_soon(fs.metadata.setattr, inode.number, changes, None)
+                await trio.testing.wait_all_tasks_blocked()
+                assert inode.may_be_like(found, 0)
+                found.write_ns = future_ns
+                assert inode.may_be_like(found, 0)
+                found.write_ns = future_ns + 100
+                assert not inode.may_be_like(found, 0)
+        assert not inode.dating
