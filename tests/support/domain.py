@@ -103,11 +103,14 @@ _KRB5_CONF: Final = """
 _GET_SERVICE_TICKET: Final = """
 import sys
 import gssapi
+import krb5
 cache, service, seconds = sys.argv[1:]
 kerberos = gssapi.MechType.kerberos
 credentials = gssapi.Credentials(usage="initiate", mechs=[kerberos], store={"ccache": cache})
 name = gssapi.Name(service, gssapi.NameType.hostbased_service)
 gssapi.SecurityContext(name=name, creds=credentials, mech=kerberos, lifetime=int(seconds)).step()
+tickets = krb5.cc_resolve(krb5.init_context(), cache.encode())
+print(max(ticket.times.endtime for ticket in tickets if ticket.server.name.startswith(b"cifs/")))
 """
 
 
@@ -269,14 +272,14 @@ class Domain:
         self._run([_binary("kdestroy"), "-q", "-c", cache])
 
     def get_service_ticket(self, cache: str, seconds: int) -> float:
-        """Put a ticket for the file server, valid so long, into a cache with one of its user; gives its end.
+        """Put a ticket for the file server, valid so long, into a cache with one of its user; gives the second
+        behind its end.
 
         A domain gives nothing for a user's ticket that ends within two minutes, so a session that is to end
         soon takes this.
         """
-        ended_by = time.time() + seconds + 1
-        self._run([sys.executable, "-c", _GET_SERVICE_TICKET, cache, f"cifs@{HOST}", str(seconds)])
-        return ended_by
+        command = [sys.executable, "-c", _GET_SERVICE_TICKET, cache, f"cifs@{HOST}", str(seconds)]
+        return float(self._run(command)) + 1
 
     def make_keytab(self, path: Path, *, user: str = USER) -> Path:
         """Write `user`'s keys into a new keytab that nobody else can read."""
