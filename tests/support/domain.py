@@ -272,8 +272,8 @@ class Domain:
         self._run([_binary("kdestroy"), "-q", "-c", cache])
 
     def get_service_ticket(self, cache: str, seconds: int) -> float:
-        """Put a ticket for the file server, valid so long, into a cache with one of its user; gives the second
-        behind its end.
+        """Put a ticket for the file server, valid so long, into a cache with one of its user; the second
+        behind its end is given.
 
         A domain gives nothing for a user's ticket that ends within two minutes, so a session that is to end
         soon takes this.
