@@ -50,6 +50,13 @@ class TransportError(SmbError):
     """The TCP connection could not be made, or was lost; `errno` says how."""
 
 
+class HostUnknown(TransportError):
+    """The name of a host leads to no address."""
+
+    def __init__(self, message: str = "", *, errno: int = EHOSTUNREACH) -> None:
+        super().__init__(message, errno=errno)
+
+
 class NotWelcome(TransportError):
     """The server ends the connection at its very beginning."""
 
@@ -91,6 +98,14 @@ class ForeignHost(AuthError):
 
 class TicketError(AuthError):
     """No Kerberos ticket for the server, and no password was tried: asking again soon locks nobody out."""
+
+
+class UnfitServer(TicketError):
+    """Tickets are of no use at this server, for a reason of its own: others may well take them."""
+
+
+class UnknownService(UnfitServer):
+    """The domain knows no service of the server's name: it may be an alias, or a whole domain's name."""
 
 
 class NtStatusError(SmbError):

@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from tests.support.domain import Domain
+from tests.support.domain_tree import DomainTree, grown
 from tests.support.factories import SambaFactory
 from tests.support.logcheck import ExpectedWarnings, collected_warnings
 from tests.support.samba import SambaServer
@@ -139,6 +140,21 @@ def domain() -> Iterator[Domain]:
     with Domain() as domain:
         yield domain
         assert "PANIC" not in domain.log_text(), domain.log_text()
+
+
+@pytest.fixture(scope="session")
+def _domain_tree(domain: Domain) -> Iterator[DomainTree]:
+    with grown(domain) as tree:
+        yield tree
+        for member in (tree.first, tree.second):
+            assert "PANIC" not in member.log_text(), member.log_text()
+
+
+@pytest.fixture
+def domain_tree(_domain_tree: DomainTree) -> Iterator[DomainTree]:
+    """A distributed tree in that domain, over two members of it, all running again afterwards."""
+    yield _domain_tree
+    _domain_tree.resume()
 
 
 def _well_behaved(server: SambaServer) -> Iterator[SambaServer]:

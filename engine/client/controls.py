@@ -11,7 +11,8 @@ from engine.client.compound import send_related, send_unrelated
 from engine.client.pipe import Pipe, open_pipe
 from engine.client.requests import RELATED, CompoundRequest, Ioctl
 from engine.client.rooting import below
-from engine.client.tree import Tree
+from engine.client.session import Session
+from engine.client.tree import Tree, connect_tree_and_ask
 from engine.errors import BufferOverflow, NtStatusError, RemoteProtocolError, error_from_status
 from engine.proto.referrals import read_untrusted, split_name
 from engine.wire.constants import Access, CreateOptions
@@ -40,11 +41,36 @@ C = TypeVar("C")
 D = TypeVar("D")
 
 
+async def connect_for_referrals(
+    session: Session, server: str, name: str
+) -> tuple[TreeControls, DfsReferralResponse | None]:
+    r"""Connect to a server's IPC$ and ask for the referrals of `\server\share\folder` in the same round trip.
+
+    The answer is None if the server gave none there and then: it has to be asked as usual. Raises as
+    `connect_tree` does.
+    """
+    data, room = DfsReferralRequest(name).encode(), _REFERRAL_ROOMS[0]
+    request = Ioctl(RELATED, FsctlCode.DFS_GET_REFERRALS, data, room)
+    tree, replies = await connect_tree_and_ask(session, f"\\\\{server}\\IPC$", "", request.message())
+    controls = TreeControls(tree)
+    for reply in replies:
+        if reply.header.status == ntstatus.STATUS_SUCCESS:
+            return controls, DfsReferralResponse.decode_untrusted(request.read_untrusted(reply.message))
+        if reply.header.status == ntstatus.STATUS_BUFFER_OVERFLOW:
+            controls.needs_room()
+    return controls, None
+
+
 class TreeControls:
     """The part of `Share` that needs no file of it to be read or written."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
+        self._referral_rooms: tuple[int, ...] = _REFERRAL_ROOMS
+
+    def needs_room(self) -> None:
+        """Referrals did not fit into the usual room."""
+        self._referral_rooms = _REFERRAL_ROOMS[-1:]
 
     @overload
     async def compound(
@@ -127,17 +153,26 @@ class TreeControls:
         clients of that site, which few servers can do. Raises `NotFound` if the name is no part of a
         distributed tree, `NotSupported` if the server has none ([MS-DFSC] 3.1.4.2).
         """
-        name = path if path.startswith("\\") else self._dfs_name(path)
-        what = f"ask for the referrals of {name}"
+        return await self._referrals(path if path.startswith("\\") else self._dfs_name(path), site)
+
+    async def domains(self) -> DfsReferralResponse:
+        """Ask a domain controller, on its IPC$, for the names of the domains that it knows (one round trip).
+
+        Raises `InvalidParameter` and other `NtStatusError`s where the server is none ([MS-DFSC] 2.2.2).
+        """
+        return await self._referrals("", None)
+
+    async def _referrals(self, name: str, site: str | None) -> DfsReferralResponse:
+        what = f"ask for the referrals of {name}" if name else "ask for the domains"
         if site is None:
             code, data = FsctlCode.DFS_GET_REFERRALS, DfsReferralRequest(name).encode()
         else:
             code, data = FsctlCode.DFS_GET_REFERRALS_EX, DfsReferralRequestEx(name, site).encode()
-        for room in _REFERRAL_ROOMS[:-1]:
+        for room in self._referral_rooms[:-1]:
             with contextlib.suppress(BufferOverflow):
                 return DfsReferralResponse.decode_untrusted(await self._control(code, data, room, what))
         return DfsReferralResponse.decode_untrusted(
-            await self._control(code, data, _REFERRAL_ROOMS[-1], what)
+            await self._control(code, data, self._referral_rooms[-1], what)
         )
 
     async def link_length(self, path: str) -> int:

@@ -19,7 +19,8 @@ import trio
 from engine import ntstatus
 from engine.client.config import Unc
 from engine.client.connection import Connection
-from engine.client.controls import TreeControls
+from engine.client.controls import TreeControls, connect_for_referrals
+from engine.client.domains import ShortNames
 from engine.client.establish import Way
 from engine.client.session import Session
 from engine.client.tree import Tree
@@ -28,30 +29,35 @@ from engine.errors import (
     AuthError,
     BufferOverflow,
     ForeignHost,
+    HostUnknown,
     NtStatusError,
     RemoteProtocolError,
     SmbError,
     TransportError,
+    UnfitServer,
 )
 from engine.proto.referrals import (
     Entry,
     Match,
     Name,
+    NameList,
     Place,
     ReferralCache,
     Walk,
     fold,
     join_name,
+    read_names_untrusted,
     read_untrusted,
     split_name,
 )
+from engine.wire.constants import Dialect
+from engine.wire.dfs import DfsReferralResponse
+from engine.wire.session import LogoffRequest
 
 log = logging.getLogger(__name__)
 
 _ONE_OF_SEVERAL: Final = 5.0
 """Seconds for TCP and for the way to the share where there is another target to be tried."""
-
-_GOODBYE: Final = 2.0
 
 _NO_SUCH_SHARE: Final = frozenset(
     {
@@ -107,6 +113,7 @@ class Resolver:
     def __init__(self, origin: Way) -> None:
         self._origin = origin
         self._cache = ReferralCache()
+        self._short_names = ShortNames(origin.unc.server)
         self._place: Place | None = None
 
     @property
@@ -126,7 +133,7 @@ class Resolver:
 
     @staticmethod
     def _step(entry: Entry, place: Place) -> DfsStep:
-        active = entry.find(place.place)
+        active = place.target if place.entry is entry else entry.find(place.place)
         targets = tuple(
             DfsTarget("\\" + join_name(target.place), target.group, target is active)
             for target in entry.order
@@ -167,7 +174,7 @@ class Resolver:
                         yield arrival
                         return
                     place = None if _is_final(errors) else self._advance(walk, errors)
-                await stay.take_leave()
+                stay.take_leave()
         raise _failure(walk, errors)
 
     def _start(self) -> Place:
@@ -206,6 +213,8 @@ class Resolver:
             if tree is not None and fold(place.place) in stay.walk.skipped:
                 raise TransportError("it was left for another target just now", errno=errno.EHOSTDOWN)
         except SmbError as error:
+            if isinstance(error, HostUnknown | ForeignHost) and await self._rename(stay, place, way):
+                return None
             log.debug("%s is of no use: %s", hop_name(place), error)
             if place.entry is not None:
                 error.stage, error.target = "DFS", hop_name(place)
@@ -213,6 +222,28 @@ class Resolver:
             stay.walk.fail(place, error)
             return None
         return None if tree is None else Arrival(hop, session.connection, tree)
+
+    async def _rename(self, stay: _Stay, place: Place, way: Way) -> bool:
+        """Whether there are other names for the host of `place`, which come next."""
+
+        async def ask(controller: str, domain: str) -> list[NameList]:
+            return await self._ask_about_domains(stay, Place((controller, "IPC$"), ()), domain, way)
+
+        hosts = await self._short_names.hosts(place.server, way.port, way.credentials, ask)
+        if hosts:
+            stay.walk.rename(place, hosts)
+        return bool(hosts)
+
+    async def _ask_about_domains(self, stay: _Stay, place: Place, domain: str, way: Way) -> list[NameList]:
+        hop = self._way_to(place, way)
+        async with AsyncExitStack() as stack:
+            patience = min(stay.patience, _ONE_OF_SEVERAL)
+            visit = _Stay(stack, stay.walk, min(stay.seconds, _ONE_OF_SEVERAL), patience)
+            session = await visit.session(hop)
+            with _bounded(visit.patience, hop):
+                response = await visit.referrals(hop, session, join_name((domain,)) if domain else "")
+            visit.take_leave()
+        return read_names_untrusted(response, trio.current_time())
 
     def _way_to(self, place: Place, way: Way) -> Way:
         """The way to a place, which is `way` in all but the place.
@@ -234,7 +265,7 @@ class Resolver:
         try:
             tree = await hop.connect_share(session, hop.unc.tree_path, place.prefix)
         except NtStatusError as refusal:
-            if place.entry is not None or not is_gone(refusal):
+            if (place.entry is not None and place.entry.is_root) or not is_gone(refusal):
                 raise
             entry = await self._ask(stay, hop, session, place.name[:2])
             if entry is None:
@@ -248,7 +279,6 @@ class Resolver:
             entry = await self._ask(stay, hop, session, place.name[:2])
         if entry is None or entry.is_root:
             return tree
-        await tree.disconnect()
         stay.walk.refer(place, Match(entry, place.name[len(entry.name) :]))
         return None
 
@@ -261,8 +291,7 @@ class Resolver:
         if known is not None and not known.rest:
             return known.entry
         try:
-            controls = await stay.controls(hop, session)
-            response = await controls.referrals(join_name(name))
+            response = await stay.referrals(hop, session, join_name(name))
         except BufferOverflow as error:
             raise RemoteProtocolError(
                 f"the referral of {join_name(name)} does not fit into any room"
@@ -281,8 +310,8 @@ class _Stay:
     def __init__(self, stack: AsyncExitStack, walk: Walk, seconds: float, patience: float) -> None:
         self.walk = walk
         self.patience = patience
+        self.seconds = seconds
         self._stack = stack
-        self._seconds = seconds
         self._session: Session | None = None
         self._controls: TreeControls | None = None
 
@@ -294,29 +323,38 @@ class _Stay:
         """The session on the server, which `hop` leads to."""
         if self._session is not None and not self._session.connection.lost.is_set():
             return self._session
-        connection = await self._stack.enter_async_context(hop.connection(self.limit(self._seconds)))
+        connection = await self._stack.enter_async_context(hop.connection(self.limit(self.seconds)))
         with _bounded(self.limit(self.patience), hop):
             self._session = await hop.log_on(connection)
         self._controls = None
         return self._session
 
-    async def controls(self, hop: Way, session: Session) -> TreeControls:
-        """The server's share of pipes, which answers for it as a whole ([MS-DFSC] 3.1.4.2)."""
+    async def referrals(self, hop: Way, session: Session, name: str) -> DfsReferralResponse:
+        """Ask the server's share of pipes, which answers for it as a whole ([MS-DFSC] 3.1.4.2); with no name
+        for the domains that it knows."""
         if self._controls is None:
-            self._controls = TreeControls(await hop.connect_share(session, f"\\\\{hop.unc.server}\\IPC$"))
-        return self._controls
+            response = await self._connect(hop, session, name)
+            if response is not None:
+                return response
+            assert self._controls is not None
+        return await (self._controls.referrals(name) if name else self._controls.domains())
 
-    async def take_leave(self) -> None:
+    async def _connect(self, hop: Way, session: Session, name: str) -> DfsReferralResponse | None:
+        """Connect to the share of pipes; the answer to a question asked with it, if that was answered."""
+        assert session.connection.negotiated is not None
+        if session.connection.negotiated.dialect is Dialect.SMB_3_1_1:
+            self._controls, response = await connect_for_referrals(session, hop.unc.server, name)
+            return response
+        # Older dialects are confirmed before anything is believed.
+        self._controls = TreeControls(await hop.connect_share(session, f"\\\\{hop.unc.server}\\IPC$"))
+        return None
+
+    def take_leave(self) -> None:
         """Log off; the connection ends with the stack."""
-        if self._session is None or self._session.connection.lost.is_set():
-            return
-        with trio.move_on_after(_GOODBYE):
-            try:
-                # Servers hang up after LOGOFF, which is no loss then.
-                self._session.connection.end()
-                await self._session.log_off()
-            except SmbError as error:
-                log.debug("logging off on the way failed: %s", error)
+        if self._session is not None:
+            # Servers hang up after LOGOFF, which is no loss then. Nobody waits for its answer.
+            self._session.connection.end()
+            self._session.connection.send_later([LogoffRequest()], self._session.batch())
 
 
 @contextmanager
@@ -339,7 +377,7 @@ def _is_final(errors: Sequence[SmbError]) -> bool:
     if not errors:
         return False
     last = errors[-1]
-    if isinstance(last, ForeignHost) or is_gone(last):
+    if isinstance(last, ForeignHost | UnfitServer) or is_gone(last):
         return False
     return isinstance(last, AuthError | NtStatusError)
 

@@ -20,7 +20,7 @@ from engine.client.tickets import (
     principal_name,
     ticket_cache,
 )
-from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError
+from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError, UnfitServer, UnknownService
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,17 @@ class Ticket:
 
 
 class Kerberos:
-    """One log-on; for the next one the ticket is taken anew. `step` blocks."""
+    """One log-on; for the next one the ticket is taken anew. `step` blocks.
+
+    With a `domain` the server is believed only if that domain says that it is one of its controllers.
+    """
 
     blocks = True
 
-    def __init__(self, credentials: Credentials, server: str) -> None:
+    def __init__(self, credentials: Credentials, server: str, domain: str = "") -> None:
         self._credentials = credentials
         self._host = server.rstrip(".")
+        self._domain = domain.rstrip(".")
         self._spn = f"cifs/{self._host}"
         self._context: spnego.ContextProxy | None = None
         self._key = b""
@@ -102,6 +106,8 @@ class Kerberos:
         try:
             with ticket_cache(self._credentials) as cache:
                 self._ticket = self._look_at(cache, "" if is_got_anew(self._credentials) else who)
+                if self._domain:
+                    self._check_controller(cache)
                 means: list[spnego.Credential] = [spnego.KerberosCCache(cache)]
                 if self._credentials.kind is AuthKind.NEGOTIATE and self._credentials.password:
                     # It is for NTLM: the library gets no ticket for it, as the cache comes first.
@@ -124,6 +130,30 @@ class Kerberos:
         )
         return Ticket(str(found.name), self._spn, time.time() + (found.lifetime or 0))
 
+    def _check_controller(self, cache: str) -> None:
+        """Have the domain say that this is one of its controllers, by a ticket for `cifs/server/domain`.
+
+        Controllers alone have services of three parts: no other account may give itself one ([MS-ADTS]
+        3.1.1.5.3.1.1.4).
+        """
+        import gssapi
+        from gssapi.raw import GSSError
+
+        kerberos = gssapi.MechType.kerberos
+        credentials = gssapi.Credentials(usage="initiate", mechs=[kerberos], store={"ccache": cache})
+        spn = f"{self._spn}/{self._domain}@{self._domain.upper()}"
+        name = gssapi.Name(spn, gssapi.NameType.kerberos_principal)
+        try:
+            gssapi.SecurityContext(name=name, creds=credentials, usage="initiate", mech=kerberos).step()
+        except GSSError as error:
+            failure = kerberos_error(error, "", self._spn)
+            if not isinstance(failure, UnknownService):
+                raise
+            raise UnknownService(
+                f"Kerberos: {self._domain} leads to a server that calls itself {self._host}, and that the "
+                "domain does not know as one of its controllers: check the name, and DNS"
+            ) from error
+
     def _offer(self, hint: bytes | None, means: list[spnego.Credential]) -> bytes | None:
         context = spnego.client(
             means,
@@ -145,7 +175,7 @@ class Kerberos:
             who = self._ticket.principal if self._ticket is not None else ""
             return kerberos_error(error, who, self._spn)
         if isinstance(error, BadMechanismError):
-            return TicketError(_NO_COMMON_MECHANISM)
+            return UnfitServer(_NO_COMMON_MECHANISM)
         return AuthError(f"the server's log-on messages make no sense: {error}")
 
     def _distrust(self, error: Exception) -> SmbError:

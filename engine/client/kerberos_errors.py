@@ -9,7 +9,7 @@ import enum
 import errno
 from typing import Final, NamedTuple
 
-from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError
+from engine.errors import AuthError, KdcUnreachable, SmbError, TicketError, UnfitServer, UnknownService
 
 _BASE: Final = -1765328384
 _MECHANISM_BASE: Final = 39756032
@@ -25,6 +25,9 @@ class _Kind(enum.Enum):
     """The domain refused the account: asking again soon could lock it."""
     NO_TICKET = enum.auto()
     """There is no ticket to begin with, or none for this server: nobody's password was tried."""
+    UNFIT_SERVER = enum.auto()
+    UNKNOWN_SERVICE = enum.auto()
+    """These two are of this server: others may have other answers."""
     UNREACHABLE = enum.auto()
 
 
@@ -49,9 +52,9 @@ _CLOCK: Final = _no_ticket(
 )
 _NO_CACHE: Final = _no_ticket("there is no ticket: run kinit, or check KRB5CCNAME")
 _EXPIRED: Final = _no_ticket("the ticket has expired: run kinit", errno.EKEYEXPIRED)
-_UNKNOWN_SERVER: Final = _no_ticket(
+_UNKNOWN_SERVER: Final = _Meaning(
+    _Kind.UNKNOWN_SERVICE,
     "the domain knows no service {spn}: use the server's name in the domain, or have this one added (setspn)",
-    errno.EACCES,
 )
 _UNKNOWN_USER: Final = _refused("the domain knows no user {who}: check the name and the realm")
 _NO_ETYPE: Final = _refused("this machine and the domain have no encryption type in common: see krb5.conf")
@@ -64,9 +67,9 @@ _NO_REALM: Final = _no_ticket(
 )
 _BROKEN_CACHE: Final = _no_ticket("the ticket cache cannot be used: run kinit, and check KRB5CCNAME")
 _BROKEN_KEYTAB: Final = _no_ticket("the keytab cannot be used: check keytab=")
-_WRONG_KEY: Final = _no_ticket(
+_WRONG_KEY: Final = _Meaning(
+    _Kind.UNFIT_SERVER,
     "the server cannot read a ticket for {spn}: that name is another account's in the domain",
-    errno.EACCES,
 )
 
 _TICKET_EXPIRED: Final = 32
@@ -145,7 +148,8 @@ def is_understood(error: Exception) -> bool:
 def kerberos_error(error: Exception, who: str, spn: str) -> SmbError:
     """Return (not raise) what an error of the Kerberos libraries means for `who` on the way to `spn`.
 
-    `TicketError` where nobody's password was tried, `KdcUnreachable`, else `AuthError`.
+    `TicketError` where nobody's password was tried, `UnfitServer` or `UnknownService` among them if it is for
+    the server's sake; `KdcUnreachable`; else `AuthError`.
     """
     number = number_of(error)
     meaning = None if number is None else _meaning(number)
@@ -157,6 +161,10 @@ def kerberos_error(error: Exception, who: str, spn: str) -> SmbError:
             return AuthError(words, errno=meaning.errno)
         case _Kind.NO_TICKET:
             return TicketError(words, errno=meaning.errno)
+        case _Kind.UNFIT_SERVER:
+            return UnfitServer(words, errno=meaning.errno)
+        case _Kind.UNKNOWN_SERVICE:
+            return UnknownService(words, errno=meaning.errno)
         case _Kind.UNREACHABLE:
             return KdcUnreachable(words)
 

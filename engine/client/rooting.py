@@ -1,4 +1,4 @@
-"""Paths from the share's root: what a tree's users give starts at the folder that is the root for them."""
+"""Paths as servers take them: what a tree's users give starts at the folder that is the root for them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,22 @@ def below(prefix: str, path: str) -> str:
     return f"{prefix}\\{path}" if prefix and path else prefix or path
 
 
-def rooted(requests: Sequence[Request], prefix: str) -> Sequence[Request]:
-    """The requests with the paths in them put below `prefix`."""
-    return [_rooted(request, prefix) for request in requests] if prefix else requests
+def rooted(requests: Sequence[Request], prefix: str, dfs_share: str = "") -> Sequence[Request]:
+    r"""The requests with the paths in them put below `prefix`.
+
+    In a `dfs_share`, `server\share`, files are opened by their full names ([MS-SMB2] 3.2.4.3); what renames
+    and links name stays below the share.
+    """
+    if not (prefix or dfs_share):
+        return requests
+    return [_rooted(request, prefix, dfs_share) for request in requests]
 
 
-def _rooted(request: Request, prefix: str) -> Request:
+def _rooted(request: Request, prefix: str, dfs_share: str) -> Request:
     if isinstance(request, CreateRequest):
-        return dataclasses.replace(request, name=below(prefix, request.name))
-    if isinstance(request, SetInfoRequest) and request.info_type == InfoType.FILE:
+        name = below(dfs_share, below(prefix, request.name))
+        return dataclasses.replace(request, name=name, in_dfs=bool(dfs_share))
+    if prefix and isinstance(request, SetInfoRequest) and request.info_type == InfoType.FILE:
         decode = _TARGETS.get(request.file_info_class)
         if decode is not None:
             target = decode(memoryview(request.buffer))

@@ -11,13 +11,14 @@ from engine import ntstatus
 from engine.client.anonymous import authenticate_message, negotiate_message
 from engine.client.config import AuthKind, ConnectConfig, Credentials
 from engine.client.connection import Batch, Connection
+from engine.client.controller import controller_behind
 from engine.client.kerberos import Kerberos, Ticket
 from engine.client.ntlm import Ntlm
 from engine.crypto.kdf import SessionKeys, derive_keys
 from engine.crypto.preauth import PreauthIntegrity
 from engine.crypto.sealing import Sealer
 from engine.crypto.signing import Signer, make_signer
-from engine.errors import AuthError, KdcUnreachable, RemoteProtocolError, SmbError
+from engine.errors import AuthError, KdcUnreachable, RemoteProtocolError, SmbError, UnknownService
 from engine.proto.inflight import Reply, SessionState
 from engine.proto.negotiation import Negotiated
 from engine.wire.constants import Dialect, HeaderFlags, SessionFlags
@@ -45,6 +46,8 @@ class Session:
     authentication: str = "none"
     """How the account proved itself: Kerberos or NTLM; guest or anonymous if it did not."""
     ticket: Ticket | None = None
+    controller: str = ""
+    """The name of the controller that was logged on to, where the server's name is its domain's."""
 
     def batch(self, tree_id: int = 0, *, sealed: bool = False) -> Batch:
         """How requests of this session are sent."""
@@ -98,13 +101,32 @@ class _Anonymous:
         return b""
 
 
-def _mechanism(connection: Connection, credentials: Credentials) -> tuple[_Mechanism, bytes | None]:
+def _mechanism(
+    connection: Connection, credentials: Credentials, controller: str = ""
+) -> tuple[_Mechanism, bytes | None]:
     """How to log on, and the server's hint to begin with."""
     if credentials.kind is AuthKind.ANONYMOUS:
         return _Anonymous(), None
     assert connection.negotiated is not None
-    kind = Kerberos if credentials.kind in (AuthKind.KERBEROS, AuthKind.NEGOTIATE) else Ntlm
-    return kind(credentials, connection.server), connection.negotiated.security_buffer
+    hint = connection.negotiated.security_buffer
+    if credentials.kind not in (AuthKind.KERBEROS, AuthKind.NEGOTIATE):
+        return Ntlm(credentials, connection.server), hint
+    if controller:
+        return Kerberos(credentials, controller, domain=connection.server), hint
+    return Kerberos(credentials, connection.server), hint
+
+
+async def _begin(connection: Connection, credentials: Credentials) -> tuple[_Mechanism, bytes | None, str]:
+    """How to log on, our first token, and the controller's name where the server's is its domain's."""
+    mechanism, hint = _mechanism(connection, credentials)
+    try:
+        return mechanism, await _step(mechanism, hint), ""
+    except UnknownService:
+        controller = await controller_behind(connection)
+        if not controller:
+            raise
+    mechanism, hint = _mechanism(connection, credentials, controller)
+    return mechanism, await _step(mechanism, hint), controller
 
 
 async def _step(mechanism: _Mechanism, token: bytes | None) -> bytes | None:
@@ -130,10 +152,9 @@ async def log_on(
     """
     negotiated = connection.negotiated
     assert negotiated is not None
-    mechanism, hint = _mechanism(connection, credentials)
+    mechanism, token, controller = await _begin(connection, credentials)
     state = SessionState()
     preauth = preauth.copy()
-    token = await _step(mechanism, hint)
     for _ in range(_MAX_LEGS):
         request = SessionSetupRequest(
             security_mode=negotiated.client_security_mode & 0xFF,
@@ -152,7 +173,9 @@ async def log_on(
         if status == ntstatus.STATUS_SUCCESS:
             if response.security_buffer:
                 await _step(mechanism, bytes(response.security_buffer))
-            return _finish(connection, credentials, config, state, mechanism, response, reply, preauth)
+            session = _finish(connection, credentials, config, state, mechanism, response, reply, preauth)
+            session.controller = controller
+            return session
         preauth.update(reply.message)
         token = await _step(mechanism, bytes(response.security_buffer))
     raise AuthError("the server never comes to an end with the log-on")
@@ -165,7 +188,7 @@ async def log_on_again(session: Session, credentials: Credentials) -> None:
     """
     connection = session.connection
     assert connection.negotiated is not None
-    mechanism, hint = _mechanism(connection, credentials)
+    mechanism, hint = _mechanism(connection, credentials, session.controller)
     token = await _step(mechanism, hint)
     for _ in range(_MAX_LEGS):
         request = SessionSetupRequest(

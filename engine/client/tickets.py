@@ -54,6 +54,34 @@ def is_got_anew(credentials: Credentials) -> bool:
     return bool(credentials.tickets.keytab or credentials.password)
 
 
+def realm_of(credentials: Credentials) -> str:
+    """The realm of whoever a ticket, or a key, is for; "" if there is none to be found."""
+    if missing_for_kerberos():
+        return ""
+    import krb5
+
+    source = credentials.tickets
+    try:
+        context = krb5.init_context()
+        if source.keytab:
+            check_readable(source.keytab)
+            # An entry owns its principal, so the list stays.
+            keys = list(krb5.kt_resolve(context, b"FILE:" + os.fsencode(source.keytab)))
+            return _realm(keys[0].principal) if keys else ""
+        if source.owner is not None:
+            with _cache_of(source.owner) as theirs:
+                cache = krb5.cc_resolve(context, theirs.encode())
+                return _realm(cache.principal)
+        cache = krb5.cc_resolve(context, _existing(context, source, principal_name(credentials)).encode())
+        return _realm(cache.principal)
+    except (krb5.Krb5Error, AuthError):
+        return ""
+
+
+def _realm(principal: krb5.Principal | None) -> str:
+    return os.fsdecode(principal.realm or b"") if principal is not None else ""
+
+
 @contextmanager
 def ticket_cache(credentials: Credentials) -> Iterator[str]:
     """The name of a cache with a ticket of the account, valid inside the block.

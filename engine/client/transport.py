@@ -21,7 +21,14 @@ from typing import Final
 import trio
 
 from engine.client.buffers import BufferPool
-from engine.errors import NoSmbServer, NotWelcome, RemoteProtocolError, SmbError, TransportError
+from engine.errors import (
+    HostUnknown,
+    NoSmbServer,
+    NotWelcome,
+    RemoteProtocolError,
+    SmbError,
+    TransportError,
+)
 from engine.wire.primitives import Buffer
 
 _STAGING: Final = 64 * 1024
@@ -65,14 +72,11 @@ async def open_transport(host: str, port: int, pool: BufferPool) -> Transport:
     try:
         stream = await trio.open_tcp_stream(host, port)
     except socket.gaierror as error:
-        raise TransportError(
-            f"the host name {host!r} cannot be resolved: check its spelling and the name service",
-            errno=errno.EHOSTUNREACH,
+        raise HostUnknown(
+            f"the host name {host!r} cannot be resolved: check its spelling and the name service"
         ) from error
     except UnicodeError as error:
-        raise TransportError(
-            f"the host name {host!r} cannot be resolved: no host can have that name", errno=errno.EHOSTUNREACH
-        ) from error
+        raise HostUnknown(f"the host name {host!r} cannot be resolved: no host can have that name") from error
     except OSError as error:
         raise _connect_error(host, port, error) from error
     sock = socket.socket(fileno=stream.socket.detach())

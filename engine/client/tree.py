@@ -111,6 +111,8 @@ class Tree:
         self.connection: Connection = session.connection
         self.tree_id = tree_id
         self.response = response
+        self.speaks_dfs = bool(response.capabilities & ShareCapabilities.DFS)
+        """Whether files are opened by their full names in the distributed tree ([MS-SMB2] 3.2.5.5)."""
         self.batch: Batch = session.batch(
             tree_id, sealed=bool(response.share_flags & ShareFlags.ENCRYPT_DATA)
         )
@@ -267,6 +269,9 @@ class Tree:
         path = next((request.name for request in requests if isinstance(request, CreateRequest)), "")
         return f"{self.path}\\{below(self.prefix, path)}".rstrip("\\").replace("\\", "/")
 
+    def _rooted(self, requests: Sequence[Request]) -> Sequence[Request]:
+        return rooted(requests, self.prefix, self.path.lstrip("\\") if self.speaks_dfs else "")
+
     def _checked(self, requests: Sequence[Request]) -> Sequence[Request]:
         """Raise `HandleLost` for a FileId from before a loss, maybe: it could be another file's now."""
         if self.epoch and any(isinstance(one, ON_A_FILE) and one.file_id not in _NO_FILE for one in requests):
@@ -283,7 +288,7 @@ class Tree:
         urgent: bool = False,
     ) -> list[Reply]:
         """Send requests once on `connection`, related where there are several; whatever their statuses."""
-        related, requests = len(requests) > 1, rooted(requests, self.prefix)
+        related, requests = len(requests) > 1, self._rooted(requests)
         try:
             if related and not connection.fits(requests):
                 raise CreditShortage(f"{what}: too few credits for {len(requests)} requests at once")
@@ -301,8 +306,7 @@ class Tree:
         for attempt in range(ATTEMPTS):
             connection, batch = await self.ready(), self.batch
             try:
-                sent = rooted(self._checked(requests), self.prefix)
-                return await self._send_each(connection, batch, sent)
+                return await self._send_each(connection, batch, self._rooted(self._checked(requests)))
             except SmbError as error:
                 self.give_way(error, connection, repeatable=may_repeat(requests))
                 if attempt == ATTEMPTS - 1:
@@ -440,9 +444,25 @@ async def connect_tree(session: Session, path: str, prefix: str = "") -> Tree:
 
     Raises `NtStatusError` if there is no such share or no right to it.
     """
+    tree, _ = await connect_tree_and_ask(session, path, prefix)
+    return tree
+
+
+async def connect_tree_and_ask(
+    session: Session, path: str, prefix: str = "", *questions: Request
+) -> tuple[Tree, list[Reply]]:
+    """As `connect_tree`, and send requests to that share in the same frame, where credits allow.
+
+    Their replies are returned whatever their statuses, none if they were not sent.
+    """
     # 3.1.1 demands this one signed even where nothing else is ([MS-SMB2] 3.2.4.1.1).
     batch = session.signed_batch(session.batch())
-    reply = await session.connection.request(TreeConnectRequest(path), batch)
+    connection, request = session.connection, TreeConnectRequest(path)
+    replies: list[Reply] = []
+    if questions and connection.fits([request, *questions]):
+        reply, *replies = await connection.exchange([request, *questions], batch, related=True)
+    else:
+        reply = await connection.request(request, batch)
     if reply.header.status != ntstatus.STATUS_SUCCESS:
         raise error_from_status(reply.header.status, f"connect to the share {path}")
     response = TreeConnectResponse.decode_untrusted(reply.message)
@@ -450,4 +470,4 @@ async def connect_tree(session: Session, path: str, prefix: str = "") -> Tree:
         raise Unprotected("the share demands encryption, but this session has no key or no cipher for it")
     if response.share_type not in _SHARE_TYPES:
         raise RemoteProtocolError(f"{path} is a share of an unknown type, {response.share_type}")
-    return Tree(session, path, reply.header.tree_id, response, prefix)
+    return Tree(session, path, reply.header.tree_id, response, prefix), replies

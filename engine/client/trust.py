@@ -35,7 +35,7 @@ def may_log_on(origin: str, host: str, allowed: Sequence[str]) -> bool:
         return True
     if _is_address(origin) or _is_address(host):
         return False
-    return any(host.endswith(f".{domain}") for domain in _domains(origin))
+    return any(host.endswith(f".{domain}") for domain in domains_of(origin))
 
 
 def _plain(name: str) -> str:
@@ -54,9 +54,11 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _domains(origin: str) -> list[str]:
-    """The domains that a host's name says it belongs to: that of its own name, and the one above."""
-    if "." not in origin:
+def domains_of(origin: str) -> list[str]:
+    """The domains that a host's name says it belongs to: that of its own name, and the one above; none for an
+    address."""
+    origin = _plain(origin)
+    if "." not in origin or _is_address(origin):
         return []
     parent = origin.partition(".")[2]
     labels = parent.split(".")

@@ -31,6 +31,7 @@ from engine.wire.transform import TRANSFORM_HEADER_SIZE, TRANSFORM_PROTOCOL_ID
 _SERVER_TO_REDIR: Final = int(HeaderFlags.SERVER_TO_REDIR)
 _ASYNC_COMMAND: Final = int(HeaderFlags.ASYNC_COMMAND)
 _RELATED_OPERATIONS: Final = int(HeaderFlags.RELATED_OPERATIONS)
+_DFS_OPERATIONS: Final = int(HeaderFlags.DFS_OPERATIONS)
 _SIGNED: Final = int(HeaderFlags.SIGNED)
 
 _SIGNATURE: Final = slice(48, 64)
@@ -161,6 +162,8 @@ class Machine:
             slot = self._open_slot(request, session, tree_id, sealed, now)
             slots.append(slot)
             flags = _RELATED_OPERATIONS if related and index else 0
+            if isinstance(request, CreateRequest) and request.in_dfs:
+                flags |= _DFS_OPERATIONS
             buffers += self._message(slot, bodies[index], flags, is_last=index == last)
         if related:
             _pair(slots)

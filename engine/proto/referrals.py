@@ -7,6 +7,7 @@ goes from the name that somebody wants to the share that holds it, one `Place` a
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ MAX_HOPS: Final = 16
 MAX_VISITS: Final = 64
 """Places that are tried on one way, those that are down among them."""
 MAX_ENTRIES: Final = 1024
+MAX_NAMES: Final = 4096
+"""Domains and controllers in one answer."""
 
 SHORTEST_LIFE: Final = 5.0
 LONGEST_LIFE: Final = 86_400.0
@@ -123,6 +126,40 @@ def read_untrusted(asked: Name, response: DfsReferralResponse, now: float) -> En
     )
 
 
+@dataclass(frozen=True, slots=True)
+class NameList:
+    """A domain, by one of its names, and its controllers as the server ranks them, until `expires`. In an
+    answer about all domains there are no controllers ([MS-DFSC] 2.2.5.3.2)."""
+
+    name: str
+    controllers: tuple[str, ...]
+    expires: float
+
+
+def read_names_untrusted(response: DfsReferralResponse, now: float) -> list[NameList]:
+    """What a domain controller answered about domains, at `now` seconds by any steady clock.
+
+    What cannot be a name is left out. Raises `RemoteProtocolError` if there are too many.
+    """
+    lists = [referral for referral in response.referrals if referral.is_name_list]
+    count = len(lists) + sum(len(referral.expanded_names) for referral in lists)
+    if count > MAX_NAMES:
+        raise RemoteProtocolError(f"a list of domains has {count} names where {MAX_NAMES} are taken")
+    found: list[NameList] = []
+    for referral in lists:
+        name = _host_untrusted(referral.special_name)
+        controllers = tuple(filter(None, map(_host_untrusted, referral.expanded_names)))
+        if name:
+            found.append(NameList(name, controllers, now + _life_untrusted(referral)))
+    return found
+
+
+def _host_untrusted(text: str) -> str:
+    r"""The host's or domain's name in `\name`, "" if it cannot be one."""
+    place = split_name(text)
+    return place[0] if len(place) == 1 and _are_names(place) and ":" not in place[0] else ""
+
+
 def _consumed_untrusted(asked: Name, consumed: int) -> Name:
     """What of the name the answer is about: whole parts, the server and the share among them."""
     encoded = join_name(asked).encode("utf-16-le", "surrogatepass")
@@ -162,6 +199,10 @@ def _begins_set(referral: DfsReferral) -> bool:
 def _is_place(place: Name, text: str) -> bool:
     if len(place) < _SERVER_AND_SHARE or len(text) > _LONGEST_NAME or not text.startswith("\\"):
         return False
+    return _are_names(place)
+
+
+def _are_names(place: Name) -> bool:
     return all(
         len(part) <= _LONGEST_PART
         and part not in (".", "..")
@@ -307,6 +348,12 @@ class Walk:
                 )
             return place
         return None
+
+    def rename(self, place: Place, hosts: Sequence[str]) -> None:
+        """What is looked for at `place` is at one of these hosts, which come next; it is known by the name
+        that it has."""
+        self.skipped.add(fold(place.place))
+        self._pending.append([dataclasses.replace(place, place=(host, *place.place[1:])) for host in hosts])
 
     def fail(self, place: Place, why: object) -> None:
         """A place is of no use, for this reason."""

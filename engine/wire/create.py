@@ -41,7 +41,10 @@ _CLOSE_RESPONSE: Final = struct.Struct("<HHIQQQQQQI")
 
 @dataclass(slots=True, kw_only=True)
 class CreateRequest:
-    r"""[MS-SMB2] 2.2.13. `name` is relative to the share, without a leading `\`; "" is its root."""
+    r"""[MS-SMB2] 2.2.13. `name` is relative to the share, without a leading `\`; "" is its root.
+
+    With `in_dfs` it is a full one, `server\share\path`, and the header says so (SMB2_FLAGS_DFS_OPERATIONS).
+    """
 
     COMMAND: ClassVar[Command] = Command.CREATE
     requested_oplock_level: int = OplockLevel.NONE
@@ -53,6 +56,7 @@ class CreateRequest:
     create_options: int = 0
     name: str
     contexts: Sequence[CreateContext] = ()
+    in_dfs: bool = False
 
     def encode(self) -> bytes:
         """Return the body; raise `LocalProtocolError` if the name is too long for the wire."""

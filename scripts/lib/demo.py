@@ -23,7 +23,8 @@ from types import FrameType
 from typing import Final
 
 from smbmount.mounttable import detach, topmost_mount
-from tests.support.samba import HarnessError, SambaServer, ShareConfig
+from tests.support.samba import SambaServer, ShareConfig
+from tests.support.server import HarnessError
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _EXIT_SECONDS: Final = 20.0

@@ -9,7 +9,6 @@ arrives.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from typing import Final
 
@@ -51,8 +50,8 @@ class Leases:
         self._kernel = kernel
         self._folders = folders
         self._enabled = enabled and share.supports_leases
-        self._obeyed: set[Lease] = set()
-        """Whose break a task is obeying: one for each lease, however many breaks come."""
+        self._obeyed: dict[Lease, trio.CancelScope] = {}
+        """Whose break a task is obeying, and until when: one for each lease, however many breaks come."""
         self._again: set[Lease] = set()
         """Those of them that were broken once more meanwhile."""
 
@@ -93,11 +92,21 @@ class Leases:
                 inode.drop_readahead()
             if not inode.is_exclusive:
                 self._idle.close(inode)
+            if inode.writes is not None:
+                inode.writes.look_again()
         if lease in self._obeyed:
             self._again.add(lease)
+            self._limit(lease)
         else:
-            self._obeyed.add(lease)
+            self._obeyed[lease] = trio.CancelScope()
             self._spawn(self._obey, inode, lease)
+
+    def _limit(self, lease: Lease) -> None:
+        """Nobody waits for what went with a lost connection, and unwritten data waits for the next one. Once
+        the server is to be told, that has its time."""
+        if lease.needs_acknowledgement:
+            scope = self._obeyed[lease]
+            scope.deadline = min(scope.deadline, trio.current_time() + _OBEY_SECONDS)
 
     async def _obey(self, inode: Inode | None, lease: Lease) -> None:
         try:
@@ -106,14 +115,14 @@ class Leases:
                 await self._obey_once(inode, lease)
         finally:
             self._again.discard(lease)
-            self._obeyed.discard(lease)
+            del self._obeyed[lease]
 
     async def _obey_once(self, inode: Inode | None, lease: Lease) -> None:
         """Obey what was taken back so far and is taken back meanwhile, before anything is acknowledged."""
-        # Nobody waits for what went with a lost connection, and unwritten data waits for the next one.
-        seconds = _OBEY_SECONDS if lease.needs_acknowledgement else math.inf
+        scope = self._obeyed[lease] = trio.CancelScope()
+        self._limit(lease)
         try:
-            with trio.move_on_after(seconds) as scope:
+            with scope:
                 await self._give_up_all(inode, lease)
             if scope.cancelled_caught:
                 log.warning("%r: the lease went back late: what is cached here may be outdated", inode)
@@ -150,5 +159,7 @@ class Leases:
 
 
 async def _write_out(inode: Inode) -> None:
+    # A file that is not open again yet may wait for this very acknowledgement: our own open, by another name,
+    # can be what breaks the lease.
     if inode.writes is not None and inode.is_dirty:
-        await inode.writes.drain()
+        await inode.writes.drain_open()

@@ -47,6 +47,10 @@ from elsewhere, long enough to gather a program's small writes."""
 class Target(Protocol):
     """What is written to: the part of a `RemoteFile` that this module uses."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is open on the server, on the present connection."""
+
     async def write_at(self, offset: int, data: Buffer) -> int:
         """Write all of it."""
 
@@ -254,6 +258,25 @@ class WriteBehind:
         self.push()
         last = self._serial
         await self._budget.changed.wait_until(lambda: self._oldest() > last)
+
+    async def drain_open(self) -> None:
+        """As `drain`, but for what waits until its file is open on the server again after a lost connection,
+        and what waits behind that.
+        """
+        self.push()
+        last = self._serial
+        await self._budget.changed.wait_until(lambda: self._waits_for_files(last))
+
+    def look_again(self) -> None:
+        """Have `drain_open` find out that files are not open any more."""
+        self._budget.changed.fire()
+
+    def _waits_for_files(self, last: int) -> bool:
+        """Whether nothing up to this serial can be answered before files are open again, if there is any."""
+        open_now = [extent.serial for extent in self._in_flight if extent.writer.file.is_here]
+        if len(open_now) < len(self._in_flight):
+            return min(open_now, default=last + 1) > last
+        return self._oldest() > last
 
     async def drain_by(self, writer: Writer, send: Send) -> bool:
         """As `drain`, where all that is unwritten is a small extent of this writer: it is sent by `send`.

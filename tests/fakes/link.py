@@ -15,6 +15,7 @@ class LinkedFile:
     """
 
     def __init__(self, size: int, *, delay: float, rate: float, fighting: float = 0.0) -> None:
+        self.is_here = True
         self.size = size
         self.delay = delay
         self.rate = rate

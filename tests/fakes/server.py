@@ -46,7 +46,8 @@ from tests.fakes.server_tree import MemoryTree
 
 USER: Final = "fakeuser"
 PASSWORD: Final = "fake-secret-1"
-USER_FILE: Final = f":{USER}:{PASSWORD}\n"
+DOMAIN: Final = "example.test"
+USER_FILE: Final = f":{USER}:{PASSWORD}\n{DOMAIN}:{USER}:{PASSWORD}\n"
 """The content of the file that the variable NTLM_USER_FILE has to name for `acceptor` to work."""
 
 _GUID: Final = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")

@@ -16,7 +16,7 @@ from engine.crypto.sealing import Sealer
 from engine.crypto.signing import Signer, make_signer
 from engine.proto.inflight import Request
 from engine.proto.machine import payload_size
-from engine.wire.constants import Command, Dialect, HeaderFlags, SessionFlags
+from engine.wire.constants import Command, Dialect, HeaderFlags, SessionFlags, ShareCapabilities
 from engine.wire.create import CloseRequest, CreateRequest
 from engine.wire.error import ErrorResponse
 from engine.wire.header import Header, split_compound_untrusted
@@ -225,6 +225,17 @@ class Peer:
         if replies:
             await self.server.respond(self, replies)
 
+    def _take_full_name(self, request: CreateRequest, header: Header) -> None:
+        """A name in a share of a distributed tree is a full one, as the header says; elsewhere neither."""
+        is_full = bool(header.flags & HeaderFlags.DFS_OPERATIONS)
+        if is_full != bool(self.server.share_capabilities & ShareCapabilities.DFS):
+            self.books.complaints.append(f"CREATE {header.message_id}: DFS_OPERATIONS is {is_full}")
+        if is_full:
+            server, share, *rest = [*request.name.split("\\", 2), ""][:3]
+            request.name = rest[0]
+            if f"\\\\{server}\\{share}" not in self.server.tree_connects:
+                self.books.complaints.append(f"CREATE {header.message_id} is in {share} of {server}")
+
     def _unseal(self, frame: bytes) -> memoryview:
         assert self.session is not None
         assert self.session.sealer is not None
@@ -246,6 +257,8 @@ class Peer:
 
     def _answer(self, header: Header, message: memoryview, sealed: bool, related: bool) -> Reply:
         request = _REQUESTS[header.command].decode_untrusted(message)
+        if isinstance(request, CreateRequest):
+            self._take_full_name(request, header)
         multi_credit = self.dialect >= Dialect.SMB_2_1
         charge = self.books.take(header, payload_size(request), multi_credit=multi_credit)
         self.server.received.append(Command(header.command))

@@ -21,7 +21,13 @@ from engine.proto.negotiation import (
     check_validation_untrusted,
     negotiate_request,
 )
-from engine.proto.referrals import LONGEST_LIFE, SHORTEST_LIFE, read_untrusted, split_name
+from engine.proto.referrals import (
+    LONGEST_LIFE,
+    SHORTEST_LIFE,
+    read_names_untrusted,
+    read_untrusted,
+    split_name,
+)
 from engine.wire import create_contexts
 from engine.wire.constants import Command, Dialect, HeaderFlags, LeaseState, LockFlags, OplockLevel
 from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
@@ -394,6 +400,15 @@ def _referral(data: bytes) -> None:
     assert all(len(target.place) >= 2 for target in entry.targets)
 
 
+def _names(data: bytes) -> None:
+    """What a controller says of domains."""
+    for listed in read_names_untrusted(DfsReferralResponse.decode_untrusted(memoryview(data)), 0.0):
+        assert SHORTEST_LIFE <= listed.expires <= LONGEST_LIFE
+        for name in (listed.name, *listed.controllers):
+            assert 0 < len(name) <= 255
+            assert not set(name) & set("\\/:*?\0\n")
+
+
 PROTO_TARGETS: Final = (
     Target("proto.negotiation", _negotiation, covers=covering(check_response_untrusted)),
     Target("proto.validation", _validation, covers=covering(check_validation_untrusted)),
@@ -402,4 +417,5 @@ PROTO_TARGETS: Final = (
     Target("proto.leases", _leases),
     Target("proto.grant", _grant, covers=covering(only_grant_untrusted)),
     Target("proto.referral", _referral, covers=covering(read_untrusted)),
+    Target("proto.names", _names, covers=covering(read_names_untrusted)),
 )

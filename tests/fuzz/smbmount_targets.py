@@ -15,6 +15,7 @@ from smbmount.failures import CredentialsError, OptionError
 from smbmount.mounttable import parse_mountinfo
 from smbmount.operations import entry_from
 from smbmount.options import parse_options
+from smbmount.statustext import status_lines_untrusted
 from smbmount.vfs import names, symlinks
 from smbmount.vfs.attributes import (
     DIRECTORY,
@@ -138,7 +139,9 @@ def _mounts(data: bytes) -> None:
     list(parse_mountinfo(data))
 
 
-_CTL: Final = covering(read_reply_untrusted, progress_text_untrusted, status_text_untrusted)
+_CTL: Final = covering(
+    read_reply_untrusted, progress_text_untrusted, status_text_untrusted, status_lines_untrusted
+)
 
 SMBMOUNT_TARGETS: Final = (
     Target("options", _options, (OptionError,)),

@@ -24,6 +24,7 @@ from engine.wire import (
     ioctl,
     negotiate,
     notify,
+    ntlm_challenge,
     primitives,
     query,
     reparse,
@@ -222,6 +223,7 @@ _CONTROLS: Final = (
     dfs.DfsReferralRequest.decode_untrusted,
     dfs.DfsReferralRequestEx.decode_untrusted,
     dfs.DfsReferralResponse.decode_untrusted,
+    ntlm_challenge.ChallengeMessage.decode_untrusted,
 )
 
 _REST: Final = (

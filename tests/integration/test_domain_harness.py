@@ -16,8 +16,9 @@ from tests.support.tools import wait_until
 
 _OWNER: Final = """
 from tests.support.domain import Domain
-with Domain() as domain:
-    print(domain.base, flush=True)
+from tests.support.member import Member
+with Domain() as domain, Member(domain, "fs1") as member:
+    print(domain.base, member.base, flush=True)
     input()
 """
 
@@ -36,22 +37,26 @@ def test_other_options_hold_for_a_while(domain: Domain) -> None:
     assert domain.conf.read_text() == before
 
 
+def is_left(base: Path) -> bool:
+    """Whether there is something of the server in this folder."""
+    return bool(processes_of(base)) or base.exists()
+
+
 @pytest.mark.deadline(120)
 @pytest.mark.parametrize("end", ["asked to end", "killed"])
-def test_nothing_is_left_of_a_domain(domain: Domain, end: str) -> None:
+def test_nothing_is_left_of_a_domain_and_its_member(domain: Domain, end: str) -> None:
     """Beside the other one, too, as both have addresses of their own."""
     process = subprocess.Popen(
         [sys.executable, "-c", _OWNER], cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with process:
         assert process.stdout is not None
-        base = Path(process.stdout.readline().strip())
-        assert base.is_absolute()
-        assert len(processes_of(base)) > 2
+        bases = [Path(base) for base in process.stdout.readline().split()]
+        assert [len(processes_of(base)) > 2 for base in bases] == [True, True]
         if end == "killed":
             process.kill()
         else:
             process.communicate("\n")
-    wait_until(lambda: not processes_of(base) and not base.exists(), "processes and folder are gone", 20.0)
+    wait_until(lambda: not any(map(is_left, bases)), "processes and folders are gone", 20.0)
     assert USER in domain.samba_tool("user", "list")
     assert PASSWORD not in domain.log_text()

@@ -23,10 +23,10 @@ from tests.integration.support_engine import account, connected, in_trio, listin
 from tests.support.samba import (
     GUEST_GLOBAL_OPTIONS,
     GUEST_SHARE_OPTIONS,
-    LOOPBACK,
     SambaServer,
     ShareConfig,
 )
+from tests.support.server import LOOPBACK
 
 STATUS_LOGON_FAILURE = 0xC000006D
 STATUS_ACCOUNT_DISABLED = 0xC0000072

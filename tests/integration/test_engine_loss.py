@@ -26,7 +26,8 @@ from tests.integration.support_engine import (
     in_trio,
     listing,
 )
-from tests.support.samba import LOOPBACK, SambaServer
+from tests.support.samba import SambaServer
+from tests.support.server import LOOPBACK
 
 _SOON: Final = 10.0
 """Seconds within which every call has to end once the connection is gone; far more than it takes."""

@@ -35,7 +35,8 @@ from engine.client import kerberos
 from engine.client.ntlm import Ntlm
 from tests.integration.support_engine import in_trio
 from tests.support.domain import ALIAS, HOST, OTHER_USER, PASSWORD, REALM, USER, Domain
-from tests.support.samba import HarnessError, SambaServer
+from tests.support.samba import SambaServer
+from tests.support.server import HarnessError
 from tests.support.tools import wait_until
 
 _KERBEROS = bytes.fromhex("06092a864886f712010202")

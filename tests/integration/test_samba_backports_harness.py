@@ -16,8 +16,9 @@ from engine.wire.primitives import FILE_ID_RELATED
 from tests.integration.support_engine import connected, in_trio
 from tests.integration.support_servers import processes_of, server_of_a_killed_process
 from tests.support.factories import SambaFactory
-from tests.support.samba import HarnessError, SambaServer, ShareConfig
+from tests.support.samba import SambaServer, ShareConfig
 from tests.support.samba_backports import BackportsSambaServer
+from tests.support.server import HarnessError
 from tests.support.tools import wait_until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run the newer Samba")

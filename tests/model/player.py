@@ -88,6 +88,10 @@ class Player:
             self.sharing.about_to(operation)
         began = time.monotonic()
         here = self.mounted.do(operation)
+        if here.error == "ESTALE" and self._renames_over_a_folder(operation):
+            # Another client may have moved it there, and nobody here has looked since.
+            self.mounted.do(Operation("lstat", (operation.arguments[1],), operation.client))
+            here = self.mounted.do(operation)
         took = time.monotonic() - began
         if took > SLOW:
             return f"took {took:.1f} s"
@@ -99,6 +103,13 @@ class Player:
         if self.sharing is not None:
             self.sharing.done(operation)
         return differs(here, there, self.situation)
+
+    def _renames_over_a_folder(self, operation: Operation) -> bool:
+        if self.sharing is None or operation.name not in ("rename", "rename_with"):
+            return False
+        source, target = operation.arguments[:2]
+        self.local.enter(operation.client)
+        return os.path.dirname(source) != os.path.dirname(target) and os.path.isdir(target)
 
 
 def main() -> None:

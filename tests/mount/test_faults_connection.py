@@ -158,6 +158,32 @@ def test_fault_02_copies_in_and_out_complete_bit_for_bit(line: LineFactory, tmp_
     assert digest(tmp_path / "back") == digest(source)
 
 
+def test_fault_08_our_own_open_by_another_name_breaks_our_lease_while_files_come_back(
+    line: LineFactory,
+) -> None:
+    """Samba grants a lease for one name of a file. What is unwritten through the other waits for that to be
+    opened again, which waits for the lease to be given up, which must not wait for what is unwritten."""
+    it = line("vers=2.1", "closetimeo=1")
+    with cutting(it, 11, 0.5):
+        for number in range(150):
+            name, other = it.path / f"name {number}", it.path / f"other {number}"
+            name.write_bytes(b"before")
+            first, second = os.open(name, os.O_RDWR), os.open(name, os.O_WRONLY)
+            os.write(second, b"12")
+            os.link(name, other)
+            began = time.monotonic()
+            third = os.open(other, os.O_WRONLY | os.O_TRUNC)
+            os.write(third, b"x")
+            os.close(third)
+            os.pwrite(first, b"y", 1)
+            os.close(first)
+            os.close(second)
+            assert time.monotonic() - began < 10
+            assert (it.there / name.name).read_bytes() == b"xy"
+            name.unlink()
+            other.unlink()
+
+
 def test_fault_02_trees_are_made_and_removed_while_the_line_is_cut(line: LineFactory, tmp_path: Path) -> None:
     it = line()
     for folder in range(4):

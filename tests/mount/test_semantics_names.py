@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.calls import error_of
+from tests.support.factories import MountFactory
 from tests.support.samba import SambaServer
 
 pytestmark = pytest.mark.deadline(60)
@@ -158,6 +159,21 @@ def test_rename_across_folders(here: Path, there: Path) -> None:
     (here / "y" / "a").write_text("old")
     (here / "x" / "a").rename(here / "y" / "a")
     check_both(here, there, {"x": None, "y": None, "y/a": "new"})
+
+
+def test_rename_over_a_folder_that_another_client_moved_there(
+    mount_factory: MountFactory, samba: SambaServer, share_path: Path
+) -> None:
+    """The kernel cannot move the folder it knows while it holds its lock for renaming: a look first helps."""
+    here = mount_factory(samba, folder=share_path.name, options=["actimeo=0"]).path
+    for name in ("x", "y", "moved"):
+        (here / name).mkdir()
+    (here / "x" / "file").write_text("content")
+    (share_path / "moved").rename(share_path / "y" / "moved")
+    assert error_of(lambda: (here / "x" / "file").rename(here / "y" / "moved")) == errno.ESTALE
+    assert (here / "y" / "moved").is_dir()
+    assert error_of(lambda: (here / "x" / "file").rename(here / "y" / "moved")) == errno.EISDIR
+    check_both(here, share_path, {"x": None, "x/file": "content", "y": None, "y/moved": None})
 
 
 def test_rename_back_and_forth(here: Path, there: Path) -> None:

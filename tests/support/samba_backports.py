@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.support.samba import HarnessError, SambaServer
+from tests.support.samba import SambaServer
+from tests.support.server import HarnessError
 
 _OPTIONS: Final[Mapping[str, str]] = {"smb3 directory leases": "yes", "smb3 unix extensions": "yes"}
 

@@ -13,7 +13,7 @@ import trio
 import engine
 from engine import Crossing, Disposition, ntstatus
 from engine.client import crossing
-from engine.wire.constants import Command, ShareFlags
+from engine.wire.constants import Command, ShareCapabilities, ShareFlags
 from engine.wire.create import CreateRequest, CreateResponse
 from tests.fakes.server import FakeServer, running
 from tests.fakes.server_controls import Refused
@@ -30,6 +30,7 @@ class Namespace(FakeServer):
     def __init__(self, **links: str) -> None:
         super().__init__()
         self.share_flags = ShareFlags.DFS | ShareFlags.DFS_ROOT
+        self.share_capabilities = ShareCapabilities.DFS
         self._links = links
         for link, target in links.items():
             name = f"\\{NAMESPACE}\\data\\{link}"

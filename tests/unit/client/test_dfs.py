@@ -12,7 +12,7 @@ import trio
 import engine
 from engine import Dialect, ntstatus
 from engine.client.trust import may_log_on, may_send_ntlm
-from engine.wire.constants import Command, ShareFlags
+from engine.wire.constants import Command, ShareCapabilities, ShareFlags
 from engine.wire.dfs import DfsHeaderFlags, DfsReferral, DfsReferralResponse
 from tests.fakes.server import FakeServer, ServerOptions, running
 from tests.fakes.server_behaviours import KeepsWaiting
@@ -29,6 +29,7 @@ def namespace(**referrals: Sequence[str] | DfsReferralResponse) -> FakeServer:
     """A server whose share `data` has these links; each has its targets."""
     server = FakeServer()
     server.share_flags = ShareFlags.DFS | ShareFlags.DFS_ROOT
+    server.share_capabilities = ShareCapabilities.DFS
     for link, targets in referrals.items():
         name = f"\\{NAMESPACE}\\data\\{link}"
         answer = targets if isinstance(targets, DfsReferralResponse) else referral(name, *targets)

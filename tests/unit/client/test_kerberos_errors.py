@@ -8,6 +8,7 @@ import pytest
 
 from engine import AuthError, KdcUnreachable, SmbError, TicketError
 from engine.client.kerberos_errors import kerberos_error, number_of
+from engine.errors import UnfitServer, UnknownService
 
 BASE = -1765328384
 
@@ -42,7 +43,7 @@ class Krb5Error(Exception):
     [
         (1, AuthError, "the account me has expired", errno.EACCES),
         (6, AuthError, "knows no user me", errno.EACCES),
-        (7, TicketError, "knows no service cifs/srv", errno.EACCES),
+        (7, UnknownService, "knows no service cifs/srv", errno.EACCES),
         (12, AuthError, "the domain's policy forbids me to log on here or now", errno.EACCES),
         (18, AuthError, "disabled, locked or expired", errno.EACCES),
         (23, AuthError, "the password of me has expired", errno.EACCES),
@@ -51,7 +52,7 @@ class Krb5Error(Exception):
         (37, TicketError, "clocks of this machine and of the domain", errno.EACCES),
         (
             41,
-            TicketError,
+            UnfitServer,
             "the server cannot read a ticket for cifs/srv: that name is another account's in the domain",
             errno.EACCES,
         ),

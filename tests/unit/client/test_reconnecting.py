@@ -16,6 +16,8 @@ from engine.client.config import ConnectConfig
 from engine.errors import AuthError, TransportError
 from engine.wire.constants import Command
 from tests.fakes.server import FakeServer, running
+from tests.fakes.server_durable import Grant, KeepsOpens
+from tests.fakes.server_peer import Peer, Reply
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.client.support import ACCOUNT, DEADLINE, connected, settled
 
@@ -124,6 +126,37 @@ def test_fault_23_a_name_that_leads_elsewhere_is_resolved_anew() -> None:
                     await share.stat("")
                     assert share.description.address == "127.0.0.2"
             nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+class RenamesAndHangsUp(KeepsOpens):
+    """Renames once without saying so: the connection ends instead."""
+
+    async def respond(self, peer: Peer, replies: list[Reply]) -> None:
+        if self.armed and any(reply.command is Command.SET_INFO for reply in replies):
+            self.armed = False
+            await peer.stream.aclose()
+        else:
+            await super().respond(peer, replies)
+
+
+def test_an_open_file_waits_for_our_own_renaming_of_it_to_be_found_out() -> None:
+    """The renaming itself waits for the link to settle before it looks what came of it."""
+
+    async def main() -> None:
+        server = RenamesAndHangsUp(Grant.NOTHING)
+        server.armed = True
+        server.tree.add_file("file", b"content")
+        path = "file"
+        async with connected(server, RECONNECTING) as share:
+            file = await share.open("file")
+            file.keep(lambda: path, lambda stat, lost_ns: stat.size == len(b"content"))
+            await share.rename("file", "moved", replace=False)
+            path = "moved"
+            assert bytes(await file.read_at(0, 10)) == b"content"
+            await file.close()
+            await settled(server, share)
 
     trio.run(main)
 

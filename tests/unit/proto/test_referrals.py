@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Final
 
 import pytest
@@ -14,16 +15,19 @@ from engine.proto.referrals import (
     LONGEST_LIFE,
     MAX_ENTRIES,
     MAX_HOPS,
+    MAX_NAMES,
     MAX_TARGETS,
     MAX_VISITS,
     SHORTEST_LIFE,
     Entry,
     Match,
+    NameList,
     Place,
     ReferralCache,
     Target,
     Walk,
     join_name,
+    read_names_untrusted,
     read_untrusted,
     split_name,
 )
@@ -178,6 +182,36 @@ def test_a_list_of_names_is_no_target() -> None:
         read_untrusted(LINK, DfsReferralResponse(size(LINK), 0, (names,)), 0)
 
 
+def list_of(name: str, *hosts: str, life: int = 600) -> DfsReferral:
+    flags = DfsEntryFlags.NAME_LIST_REFERRAL
+    return DfsReferral(
+        3, referral_entry_flags=flags, time_to_live=life, special_name=name, expanded_names=hosts
+    )
+
+
+def test_domains_and_their_controllers() -> None:
+    told = [list_of("\\EXAMPLE"), list_of("example.test", "\\dc1.example.test", "\\DC2", life=10)]
+    assert read_names_untrusted(DfsReferralResponse(0, 0, told), 100.0) == [
+        NameList("EXAMPLE", (), 700.0),
+        NameList("example.test", ("dc1.example.test", "DC2"), 110.0),
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "\\", "\\a\\b", "..", "a/b", "a:1", "a\nb", "x" * 256])
+def test_what_cannot_be_a_domain_or_a_controller_is_left_out(name: str) -> None:
+    told = [list_of(name, "\\dc"), list_of("good", name, "\\dc"), *response("\\a\\x").referrals]
+    assert [one[:2] for one in map(astuple, read_names_untrusted(DfsReferralResponse(0, 0, told), 0.0))] == [
+        ("good", ("dc",))
+    ]
+
+
+def test_too_many_domains_are_refused() -> None:
+    told = [list_of(str(number)) for number in range(MAX_NAMES)]
+    assert len(read_names_untrusted(DfsReferralResponse(0, 0, told), 0.0)) == MAX_NAMES
+    with pytest.raises(RemoteProtocolError, match="a list of domains has 4097 names"):
+        read_names_untrusted(DfsReferralResponse(0, 0, [*told[1:], list_of("a", "b")]), 0.0)
+
+
 def test_a_target_that_comes_twice_is_one() -> None:
     found = read_untrusted(LINK, response("\\A\\x", "\\b\\x", "\\a\\X"), 0)
     assert [target.place for target in found.targets] == [("A", "x"), ("b", "x")]
@@ -322,6 +356,22 @@ def test_what_was_reached_is_where_the_next_walk_begins() -> None:
     second.settle()
     assert [target.place[0] for target in link.order] == ["b", "a"]
     assert second.way == [start, second]
+
+
+def test_other_hosts_for_a_name_come_next_and_are_asked_by_it() -> None:
+    walk = Walk(place_of("\\EXAMPLE\\dfs\\link"))
+    start = walk.next()
+    assert start is not None
+    walk.rename(start, ["dc1.example.test", "dc2.example.test"])
+    first, second = walk.next(), walk.next()
+    assert first is not None
+    assert second is not None
+    assert [first.server, second.server] == ["dc1.example.test", "dc2.example.test"]
+    assert second.place[1:] == ("dfs", "link")
+    assert second.name == ("EXAMPLE", "dfs", "link")
+    root = entry_of("\\EXAMPLE\\dfs", "\\EXAMPLE\\dfs", "\\fs\\dfs", is_root=True)
+    walk.refer(second, Match(root, ("link",)))
+    assert [place.server for place in (walk.next(), walk.next()) if place is not None] == ["fs"]
 
 
 def test_a_place_that_was_no_use_is_not_tried_by_another_name() -> None:

@@ -216,6 +216,50 @@ async def test_a_second_break_while_the_first_is_obeyed_is_obeyed_before_either_
         assert lease.acknowledged == [0]
 
 
+@pytest.mark.parametrize("lost", ["before the break", "before another break"])
+@virtual_time
+async def test_a_break_does_not_wait_for_data_of_a_file_that_is_not_open_again_yet(lost: str) -> None:
+    """That file's own open can be what breaks the lease: by another of its names it has none."""
+    kernel = FakeKernel()
+    async with mounted(leasing(), kernel=kernel) as (share, fs):
+        share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        handle = (await fs.files.open(number, os.O_RDWR)).number
+        [file] = share.find("a").opens
+        with share.hold("write_at"):
+            await fs.files.write(handle, 0, b"DA")
+            if lost == "before another break":
+                lease = share.break_lease("a", READ | HANDLE)
+                lease.owed = False
+                await trio.testing.wait_all_tasks_blocked()
+            file.is_here = False
+            lease = share.break_lease("a", 0)
+            lease.owed = True
+            await trio.testing.wait_all_tasks_blocked()
+            assert lease.acknowledged == [0]
+            assert kernel.forgotten == [(number, True)]
+        await fs.files.flush(handle)
+        assert bytes(share.find("a").data) == b"DAta"
+
+
+@pytest.mark.expected_warnings("the lease went back late")
+@virtual_time
+async def test_a_break_has_its_time_also_if_one_of_a_lost_connection_is_being_obeyed() -> None:
+    kernel = FakeKernel()
+    async with mounted(leasing(), kernel=kernel) as (share, fs):
+        share.put("a", b"data")
+        await open_file(fs, "a")
+        kernel.gate = trio.Event()
+        lease = share.break_lease("a", 0)
+        lease.owed = False
+        await trio.sleep(60)
+        lease.owed = True
+        lease.on_break(lease)
+        await trio.sleep(31)
+        assert lease.acknowledged == [0]
+        kernel.gate.set()
+
+
 @pytest.mark.parametrize("blocked", ["invalidate", "acknowledge"])
 @virtual_time
 async def test_a_storm_of_breaks_takes_no_more_than_one_task(blocked: str) -> None:

@@ -23,6 +23,7 @@ from engine.wire import (
     fscc_stream,
     fscc_volume,
     ioctl,
+    ntlm_challenge,
     reparse,
     security,
 )
@@ -506,6 +507,7 @@ _name_lists: Final = st.builds(
 )
 
 _DFS: Final = (
+    _plain(ntlm_challenge.ChallengeMessage, st.builds(ntlm_challenge.ChallengeMessage, text, text)),
     _plain(dfs.DfsReferralRequest, st.builds(dfs.DfsReferralRequest, text_without_nul, u16)),
     _plain(dfs.DfsReferralRequestEx, st.builds(dfs.DfsReferralRequestEx, text, st.none() | text, u16)),
     _plain(
