@@ -247,20 +247,30 @@ def _listening(device: str, environ: Mapping[str, str]) -> Iterator[trio.socket.
 
 @contextmanager
 def _bound(folder: int, name: str) -> Iterator[socket.socket]:
-    """The listening socket. No two mounts that live have the same device, so one that is there is stale."""
+    """The listening socket. No two mounts that live have the same device, so one that is there is stale.
+
+    Nor is it removed at the end unless it is ours: the device is free once the mount is gone, and the next
+    mount that gets it may have been quicker than we are.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
         # Linux gives the socket in the folder the mode of the descriptor: it never has another.
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(controlpath.address(folder, name))
+        made = _file_number(folder, name)
         try:
             listener.listen(_BACKLOG)
             listener.setblocking(False)
             yield listener
         finally:
             with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=folder)
+                if _file_number(folder, name) == made:
+                    os.unlink(name, dir_fd=folder)
+
+
+def _file_number(folder: int, name: str) -> int:
+    return os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino
 
 
 def _is_allowed(connection: trio.socket.SocketType) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from smbmount import ctl
 from tests.support.mounting import CHECKOUT
 from tests.support.samba import SambaServer
 
@@ -66,16 +69,23 @@ def account(server: SambaServer) -> str:
 
 
 def examine(source: str, *options: str, prefix: Sequence[str] = (), **variables: str) -> Examined:
-    """Run it; `variables` are set in its environment, which has no account in it."""
+    """Run it: here, which spares the start of Python, unless a program goes before it or it is to have
+    `variables` in its environment, which then has no account in it."""
+    arguments = ["doctor", "--json", "-o", ",".join(options), source]
+    if prefix or variables:
+        return _examine_apart(prefix, arguments, variables)
+    output, complaint = io.StringIO(), io.StringIO()
+    with redirect_stdout(output), redirect_stderr(complaint):
+        code = ctl.main(arguments)
+    return _examined(code, output.getvalue(), complaint.getvalue())
+
+
+def _examine_apart(prefix: Sequence[str], arguments: Sequence[str], variables: Mapping[str, str]) -> Examined:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("USER", "PASSWD", "KRB5"))
     }
     done = subprocess.run(
-        [
-            *prefix,
-            *(sys.executable, "-m", "smbmount.ctl", "doctor", "--json", "-o", ",".join(options)),
-            source,
-        ],
+        [*prefix, sys.executable, "-m", "smbmount.ctl", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -83,8 +93,12 @@ def examine(source: str, *options: str, prefix: Sequence[str] = (), **variables:
         check=False,
         env={**kept, "PYTHONPATH": str(CHECKOUT), **variables},
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Examined(done.returncode, json.loads(done.stdout) if done.stdout else [], done.stderr)
+    return _examined(done.returncode, done.stdout, done.stderr)
+
+
+def _examined(code: int, output: str, complaint: str) -> Examined:
+    assert "Traceback" not in complaint, complaint
+    return Examined(code, json.loads(output) if output else [], complaint)
 
 
 def examine_at(server: SambaServer, *options: str, share: str = "data", host: str = "") -> Examined:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -79,11 +78,14 @@ _KRB5_CONF: Final = """
 _GET_SERVICE_TICKET: Final = """
 import sys
 import gssapi
-cache, service, seconds = sys.argv[1:]
+import krb5
+cache, host, seconds = sys.argv[1:]
 kerberos = gssapi.MechType.kerberos
 credentials = gssapi.Credentials(usage="initiate", mechs=[kerberos], store={"ccache": cache})
-name = gssapi.Name(service, gssapi.NameType.hostbased_service)
+name = gssapi.Name(f"cifs@{host}", gssapi.NameType.hostbased_service)
 gssapi.SecurityContext(name=name, creds=credentials, mech=kerberos, lifetime=int(seconds)).step()
+tickets, service = krb5.cc_resolve(krb5.init_context(), cache.encode()), f"cifs/{host}@".encode()
+print(max(ticket.times.endtime for ticket in tickets if ticket.server.name.startswith(service)))
 """
 
 
@@ -146,14 +148,14 @@ class Domain(ThrowAwayServer):
         self._run([binary("kdestroy"), "-q", "-c", cache])
 
     def get_service_ticket(self, cache: str, seconds: int, host: str = HOST) -> float:
-        """Put a ticket for a file server, valid so long, into a cache with one of its user; gives its end.
+        """Put a ticket for a file server, valid so long, into a cache with one of its user; the second
+        behind its end is given.
 
         A domain gives nothing for a user's ticket that ends within two minutes, so a session that is to end
         soon takes this.
         """
-        ended_by = time.time() + seconds + 1
-        self._run([sys.executable, "-c", _GET_SERVICE_TICKET, cache, f"cifs@{host}", str(seconds)])
-        return ended_by
+        command = [sys.executable, "-c", _GET_SERVICE_TICKET, cache, host, str(seconds)]
+        return float(self._run(command).stdout) + 1
 
     def make_keytab(self, path: Path, *, user: str = USER) -> Path:
         """Write `user`'s keys into a new keytab that nobody else can read."""

@@ -357,6 +357,20 @@ async def test_a_stale_socket_is_replaced(folder: Path) -> None:
         assert (await world.ask(STATUS))["ok"] is True
 
 
+@in_trio
+async def test_the_socket_of_the_next_mount_on_the_device_stays(folder: Path) -> None:
+    """A device is free once its mount is gone; the next mount may have it before the daemon has ended."""
+    world = World(folder)
+    control = Control(cast(Copies, world.copies), world.status, world.forget, 60.0)
+    with socket.socket(socket.AF_UNIX) as next_one:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(functools.partial(control.serve, DEVICE))
+            os.unlink(world.path)
+            next_one.bind(str(world.path))
+            nursery.cancel_scope.cancel()
+        assert world.path.is_socket()
+
+
 def spoil(folder: Path, flaw: str) -> None:
     match flaw:
         case "open to others":
