@@ -20,7 +20,7 @@ from engine import ntstatus
 from engine.client.config import Unc
 from engine.client.connection import Connection
 from engine.client.controls import TreeControls, connect_for_referrals
-from engine.client.establish import Way
+from engine.client.establish import Way, stage
 from engine.client.session import Session
 from engine.client.tree import Tree
 from engine.client.trust import may_log_on, may_send_ntlm
@@ -311,7 +311,8 @@ class _Stay:
         """Connect to the share of pipes; the answer to a question asked with it, if that was answered."""
         assert session.connection.negotiated is not None
         if session.connection.negotiated.dialect is Dialect.SMB_3_1_1:
-            self._controls, response = await connect_for_referrals(session, hop.unc.server, name)
+            with stage("share"):
+                self._controls, response = await connect_for_referrals(session, hop.unc.server, name)
             return response
         # Older dialects are confirmed before anything is believed.
         self._controls = TreeControls(await hop.connect_share(session, f"\\\\{hop.unc.server}\\IPC$"))

@@ -121,9 +121,9 @@ class Way:
     async def log_on(self, connection: Connection, previous_session_id: int = 0) -> Session:
         """Agree on a dialect and log on. Raises what `connect` does."""
         preauth = PreauthIntegrity()
-        with _stage("negotiate"):
+        with stage("negotiate"):
             await _negotiate(connection, self._offer(), preauth)
-        with _stage("log-on"):
+        with stage("log-on"):
             return await log_on(connection, self.credentials, self.config, preauth, previous_session_id)
 
     async def connect_share(self, session: Session, path: str, prefix: str = "") -> Tree:
@@ -131,7 +131,7 @@ class Way:
 
         Raises `NtStatusError` if there is no such share or no right to it.
         """
-        with _stage("share"):
+        with stage("share"):
             tree = await connect_tree(session, path, prefix)
         negotiated = session.connection.negotiated
         assert negotiated is not None
@@ -152,7 +152,8 @@ class Way:
 
 
 @contextmanager
-def _stage(name: str) -> Iterator[None]:
+def stage(name: str) -> Iterator[None]:
+    """Note in errors how far the way to the share was gone."""
     try:
         yield
     except SmbError as error:
