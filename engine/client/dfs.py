@@ -343,7 +343,8 @@ class _Stay:
         """Connect to the share of pipes; the answer to a question asked with it, if that was answered."""
         assert session.connection.negotiated is not None
         if session.connection.negotiated.dialect is Dialect.SMB_3_1_1:
-            self._controls, response = await connect_for_referrals(session, hop.unc.server, name)
+            with hop.at("share"):
+                self._controls, response = await connect_for_referrals(session, hop.unc.server, name)
             return response
         # Older dialects are confirmed before anything is believed.
         self._controls = TreeControls(await hop.connect_share(session, f"\\\\{hop.unc.server}\\IPC$"))

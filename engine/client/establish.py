@@ -139,9 +139,9 @@ class Way:
     async def log_on(self, connection: Connection, previous_session_id: int = 0) -> Session:
         """Agree on a dialect and log on. Raises what `connect` does."""
         preauth = PreauthIntegrity()
-        with self._at("negotiate"):
+        with self.at("negotiate"):
             await _negotiate(connection, self._offer(), preauth)
-        with self._at("log-on"):
+        with self.at("log-on"):
             return await log_on(connection, self.credentials, self.config, preauth, previous_session_id)
 
     async def connect_share(self, session: Session, path: str, prefix: str = "") -> Tree:
@@ -149,7 +149,7 @@ class Way:
 
         Raises `NtStatusError` if there is no such share or no right to it.
         """
-        with self._at("share"):
+        with self.at("share"):
             tree = await connect_tree(session, path, prefix)
         negotiated = session.connection.negotiated
         assert negotiated is not None
@@ -158,7 +158,8 @@ class Way:
         return tree
 
     @contextmanager
-    def _at(self, stage: str) -> Iterator[None]:
+    def at(self, stage: str) -> Iterator[None]:
+        """Around a part of the way: what it raises tells which part it was."""
         self.stage = stage
         try:
             yield

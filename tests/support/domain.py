@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.support.private_view import entered, prepare_view
 from tests.support.samba_defaults import DEFAULT_SHARE_OPTIONS
-from tests.support.server import ThrowAwayServer, binary, free_address, free_port, sections
+from tests.support.server import ThrowAwayServer, binary, free_address, free_port, is_free, sections
 
 REALM: Final = "EXAMPLE.TEST"
 HOST: Final = "dc1.example.test"
@@ -92,11 +92,14 @@ print(max(ticket.times.endtime for ticket in tickets if ticket.server.name.start
 class Domain(ThrowAwayServer):
     """The domain. Its controller has the shares `data`, and `dfs`, which is the root of a distributed tree.
 
-    `global_options` go into `smb.conf`. It has the users `USER` and `OTHER_USER`, both with `PASSWORD`.
+    `global_options` go into `smb.conf`. Members join it (`can_be_joined`) unless another server, such as the
+    machine's own Samba, has the port at which they look for it on all addresses. It has the users `USER` and
+    `OTHER_USER`, both with `PASSWORD`.
     """
 
     def __init__(self, global_options: Mapping[str, str] | None = None) -> None:
-        super().__init__(free_address(_KDC_PORT, _LDAP_PORT, _SMB_PORT), free_port(), global_options)
+        super().__init__(free_address(_KDC_PORT, _LDAP_PORT), free_port(), global_options)
+        self.can_be_joined = is_free(self.address, _SMB_PORT)
 
     # What it is
 
@@ -230,7 +233,7 @@ class Domain(ThrowAwayServer):
         }
         own = {
             "interfaces": f"{self.address}/8",
-            "smb ports": f"{self.port} {_SMB_PORT}",
+            "smb ports": f"{self.port} {_SMB_PORT}" if self.can_be_joined else str(self.port),
             **{name: str(self.base / folder) for name, folder in folders.items()},
         }
         sysvol = str(self.base / "ad/state/sysvol")

@@ -271,20 +271,26 @@ def binary(name: str) -> str:
 def free_port() -> int:
     """A port on which nobody listens."""
     for port in random.sample(_PORTS, 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
+        if is_free(LOOPBACK, port):
             return port
     raise HarnessError(f"no free port between {_PORTS.start} and {_PORTS.stop}")
+
+
+def is_free(address: str, port: int) -> bool:
+    """Whether nobody listens there."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
 
 
 def free_address(*ports: int) -> str:
     """An address of the loopback network on which nobody, of this test run or another, has the ports."""
     for _ in range(100):
         address = ".".join(("127", *(str(random.randint(1, 254)) for _ in range(3))))
-        with contextlib.suppress(OSError):
-            for port in ports:
-                with socket.socket() as probe:
-                    probe.bind((address, port))
+        if all(is_free(address, port) for port in ports):
             return address
     raise HarnessError(f"no loopback address has the ports {ports} free: does a server have them on all?")
 

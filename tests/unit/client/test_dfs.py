@@ -16,6 +16,7 @@ from engine.wire.constants import Command, ShareCapabilities, ShareFlags
 from engine.wire.dfs import DfsHeaderFlags, DfsReferral, DfsReferralResponse
 from tests.fakes.server import FakeServer, ServerOptions, running
 from tests.fakes.server_behaviours import KeepsWaiting
+from tests.fakes.server_controls import Controls, Refused
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.client.support import ACCOUNT, DEADLINE, NOBODY
 
@@ -342,6 +343,31 @@ def test_a_referral_that_does_not_fit_is_asked_for_again_with_more_room() -> Non
 
     trio.run(main)
     assert server.received.count(Command.IOCTL) == 2
+
+
+class AnswersOneByOne(Controls):
+    """Does not take what is asked in the frame that connects to the share."""
+
+    asked = 0
+
+    def answer_tree(self, code: int, data: memoryview) -> bytes:
+        self.asked += 1
+        if self.asked == 1:
+            raise Refused(ntstatus.STATUS_NETWORK_NAME_DELETED)
+        return super().answer_tree(code, data)
+
+
+def test_a_server_that_takes_no_question_with_the_connection_to_its_share_is_asked_again() -> None:
+    server, target = namespace(link=[f"\\{FIRST}\\share"]), at(FIRST)
+    server.tree.controls = AnswersOneByOne(referrals=server.tree.controls.referrals)
+
+    async def main() -> None:
+        async with reached("link", server, target) as share:
+            assert len(share.dfs_steps()) == 1
+            trips = share.statistics().trips
+            assert (trips["TREE_CONNECT+IOCTL"], trips["IOCTL"]) == (1, 1)
+
+    trio.run(main)
 
 
 LINK: Final = f"\\{NAMESPACE}\\data\\link"

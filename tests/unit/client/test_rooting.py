@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 
 import trio
 
 import engine
 from engine import Access, Disposition
-from engine.client.rooting import below
+from engine.client.rooting import below, rooted
+from engine.wire.constants import InfoType
+from engine.wire.create import CloseRequest, CreateRequest
+from engine.wire.fscc_set import FileRenameInformation
+from engine.wire.primitives import FILE_ID_RELATED
+from engine.wire.query import SetInfoRequest
 from tests.fakes.server import FakeServer, running
 from tests.unit.client.support import ACCOUNT, DEADLINE
 
@@ -18,6 +24,24 @@ def test_paths_below_a_folder() -> None:
     assert below("", "a\\b") == "a\\b"
     assert below("sub", "") == "sub"
     assert below("sub\\folder", "a") == "sub\\folder\\a"
+
+
+def test_full_names_in_a_share_of_a_distributed_tree() -> None:
+    create, close = CreateRequest(desired_access=1, name="a"), CloseRequest(FILE_ID_RELATED)
+    rename = SetInfoRequest(
+        info_type=InfoType.FILE,
+        file_info_class=FileRenameInformation.INFORMATION_CLASS,
+        buffer=FileRenameInformation("a").encode(),
+        file_id=FILE_ID_RELATED,
+    )
+    for prefix, name, target in (("", "server\\share\\a", "a"), ("sub", "server\\share\\sub\\a", "sub\\a")):
+        opened, renamed, closed = rooted([create, rename, close], prefix, "server\\share")
+        assert opened == replace(create, name=name, in_dfs=True)
+        assert renamed == replace(rename, buffer=FileRenameInformation(target).encode())
+        assert closed is close
+    (root,) = rooted([replace(create, name="")], "", "server\\share")
+    assert root == replace(create, name="server\\share", in_dfs=True)
+    assert rooted([create], "", "") == [create]
 
 
 def test_everything_that_has_a_path_starts_at_the_folder() -> None:

@@ -142,6 +142,16 @@ def test_a_compounds_signatures_cover_header_body_data_and_padding(algorithm: Si
     assert bytes(messages[1]).rstrip(b"\0").endswith(b"odd")
 
 
+def test_a_full_name_in_a_distributed_tree_is_told_by_the_header() -> None:
+    create = CreateRequest(desired_access=1, name="server\\share\\a", in_dfs=True)
+    first, second, third = headers(sent(machine().start([CREATE, create, CLOSE], related=True)))
+    assert [bool(header.flags & HeaderFlags.DFS_OPERATIONS) for header in (first, second, third)] == [
+        False,
+        True,
+        False,
+    ]
+
+
 def test_requests_that_are_not_related_carry_no_such_flag() -> None:
     found = headers(sent(machine().start([EchoRequest(), EchoRequest()])))
     assert [header.flags for header in found] == [0, 0]
