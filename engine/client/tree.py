@@ -11,6 +11,7 @@ from typing import Final, Protocol, TypeVar
 from engine import ntstatus
 from engine.client.connection import Batch, Connection
 from engine.client.handles import ON_A_FILE, Handle
+from engine.client.leases import Lease
 from engine.client.repeating import may_repeat
 from engine.client.rooting import below, rooted
 from engine.client.session import Session
@@ -30,6 +31,7 @@ from engine.errors import (
 )
 from engine.proto.credits import CreditShortage
 from engine.proto.inflight import Reply, Request
+from engine.proto.leases import Claim
 from engine.wire.constants import Command, ShareCapabilities, ShareFlags, ShareType
 from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
 from engine.wire.primitives import FILE_ID_RELATED, FileId
@@ -393,6 +395,14 @@ class Tree:
         """Send one request and decode its reply; raises `NtStatusError` with `what` in its message."""
         (reply,) = await self.exchange(request, what=what, handle=handle)
         return response_type.decode_untrusted(reply.message)
+
+    def claim(self, lease: Lease | None, *, is_folder: bool = False, takes_back: bool = False) -> Claim:
+        """Announce a CREATE on the present connection that asks for `lease`, whose breaks are acknowledged
+        there from now on; arguments as of `LeaseTable.claim`."""
+        claim = self.connection.leases.claim(lease, is_folder=is_folder, takes_back=takes_back)
+        if lease is not None and claim.lease is lease:
+            lease.send = self.acknowledge
+        return claim
 
     async def acknowledge(self, request: Request) -> None:
         """Send the acknowledgement of a break and wait until it is taken.

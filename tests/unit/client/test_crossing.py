@@ -17,6 +17,7 @@ from engine.wire.constants import Command, ShareFlags
 from engine.wire.create import CreateRequest, CreateResponse
 from tests.fakes.server import FakeServer, running
 from tests.fakes.server_controls import Refused
+from tests.fakes.server_leases import GrantsLeases
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.client.support import ACCOUNT, DEADLINE
 from tests.unit.client.test_dfs import FIRST, NAMESPACE, SECOND, at, referral
@@ -24,13 +25,13 @@ from tests.unit.client.test_dfs import FIRST, NAMESPACE, SECOND, at, referral
 CONFIG = engine.ConnectConfig(dfs_hosts=(FIRST, SECOND), reconnect=True)
 
 
-class Namespace(FakeServer):
+class Namespace(GrantsLeases):
     """A share with links, at which it says that what is there is elsewhere."""
 
     def __init__(self, **links: str) -> None:
         super().__init__()
         self.share_flags = ShareFlags.DFS | ShareFlags.DFS_ROOT
-        self._links = links
+        self.links = list(links)
         for link, target in links.items():
             name = f"\\{NAMESPACE}\\data\\{link}"
             self.tree.add_folder(link)
@@ -38,7 +39,7 @@ class Namespace(FakeServer):
                 self.tree.controls.referrals[asked] = referral(name, target)
 
     def create(self, request: CreateRequest) -> CreateResponse:
-        if request.name.split("\\")[0] in self._links:
+        if request.name.split("\\")[0] in self.links:
             raise Refused(ntstatus.STATUS_PATH_NOT_COVERED)
         return super().create(request)
 
@@ -72,21 +73,47 @@ def test_each_path_is_asked_of_the_share_that_has_it() -> None:
             assert target.peers == []
             assert (await whole.stat("link")).is_directory
             assert await whole.read_file("LINK\\file", 10) == b"behind"
-            assert (await whole.stat("own")).file_id
-            assert not (await whole.stat("link\\file")).file_id
-            async with aclosing((folder := await whole.open_folder("link")).batches()) as batches:
-                assert [(entry.name, entry.stat.file_id) async for batch in batches for entry in batch] == [
-                    ("file", 0)
-                ]
-            folder.close_later()
-            file = await whole.open("link\\file")
-            assert not file.stat.file_id
-            assert not (await file.query()).file_id
-            await file.close()
             assert [len(share.dfs_steps()) for share in whole.shares] == [0, 1]
 
     trio.run(main)
     assert len(target.peers) == 1
+
+
+async def numbers_in(whole: Crossing, path: str) -> dict[str, int]:
+    """The numbers of a folder's entries, by their names."""
+    folder = await whole.open_folder(path)
+    async with aclosing(folder.batches()) as batches:
+        found = {entry.name: entry.stat.file_id async for batch in batches for entry in batch}
+    folder.close_later()
+    return found
+
+
+def test_files_have_numbers_of_the_whole_which_others_cannot_guess() -> None:
+    """One of another server, by the same number there, is not the same file."""
+    server = Namespace(one=f"\\{FIRST}\\share", two=f"\\{SECOND}\\share", three=f"\\{SECOND}\\share")
+    first, second = at(FIRST), at(SECOND)
+    server.tree.add_file("own", b"own").file_id = 1000
+    for target in (first, second):
+        target.tree.add_file("file", b"behind").file_id = 1000
+        target.tree.add_file("none").file_id = 0
+
+    async def main() -> None:
+        async with crossed(server, first, second) as whole:
+            assert (await whole.stat("own")).file_id == 1000
+            numbers = {}
+            for link in ("one", "two", "three"):
+                assert (await whole.stat(link)).file_id
+                assert not (await whole.stat(f"{link}\\none")).file_id
+                file = await whole.open(f"{link}\\file", read=1)
+                told = [file.stat, await file.query(), await whole.stat(f"{link}\\file", details=False)]
+                numbers[link] = told[0].file_id
+                listed = await numbers_in(whole, link)
+                assert listed == {"file": numbers[link], "none": 0}
+                assert [stat.file_id for stat in told] == [numbers[link]] * 3
+                await file.close()
+            assert len({0, 1000, *numbers.values()}) == 5
+
+    trio.run(main)
 
 
 def test_many_who_come_to_a_link_at_once_connect_once() -> None:
