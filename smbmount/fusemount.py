@@ -63,7 +63,7 @@ class FuseMount:
         self.initialised = trio.Event()
         """Set in the step in which the kernel's first request is answered."""
         self._plan = plan
-        self._shares: Callable[[], list[Share]] = list
+        self._branches: Callable[[], list[tuple[str, Share]]] = list
         self._source = plan.source
         self._mountpoint = plan.mountpoint
         self._options = fuse_options(plan)
@@ -104,11 +104,15 @@ class FuseMount:
     def _served(self, share: Share, tasks: trio.Nursery) -> RemoteShare:
         """The share, with what its links lead to where it has any (DFS)."""
         if not share.is_distributed or not self._plan.options.dfs:
-            self._shares = lambda: [share]
+            self._branches = lambda: [("", share)]
             return share
         crossing = Crossing(share, partial(connect_below, self._plan), tasks)
-        self._shares = lambda: crossing.shares
+        self._branches = lambda: crossing.branches
         return crossing
+
+    def behind(self) -> dict[str, Share]:
+        """The shares behind links that are connected now, by the links' paths."""
+        return {link.replace("\\", "/"): share for link, share in self._branches() if link}
 
     async def main(self) -> None:
         """Serve requests until the mount is gone, or `terminate` is called."""
@@ -137,7 +141,7 @@ class FuseMount:
             "pid": os.getpid(),
             "version": smbmount.__version__,
             "connection": connection_status(share),
-            "dfs": dfs_status(step for one in self._shares() for step in one.dfs_steps()),
+            "dfs": dfs_status(step for _, one in self._branches() for step in one.dfs_steps()),
             "file_system": filesystem.counts(),
             "statistics": share.statistics().as_dict(),
         }
