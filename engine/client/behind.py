@@ -66,11 +66,13 @@ def crosses(what: str) -> SmbError:
 
 
 class FileAmongLinks:
-    """An open file; `inside` says where its share has a path of the whole."""
+    """An open file. `inside` says where its share has a path of the whole, `below` where it had it, should
+    the path be another share's by now."""
 
-    def __init__(self, file: File, inside: Inside, numbers: Numbers) -> None:
+    def __init__(self, file: File, inside: Inside, below: Inside, numbers: Numbers) -> None:
         self._file = file
         self._inside = inside
+        self._below = below
         self._shown = numbers.shown
         self._has_salt = bool(numbers.salt)
         self.stat = numbers.shown(file.stat)
@@ -104,7 +106,7 @@ class FileAmongLinks:
 
         def find() -> str | None:
             path = locate()
-            return None if path is None else self._inside(path)
+            return None if path is None else self._below(path)
 
         def is_same(found: FileStat, lost_ns: int) -> bool:
             is_it = found.file_id == number or not self._has_salt

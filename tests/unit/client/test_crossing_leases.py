@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import engine
 from engine import Access, Crossing, Disposition, LeaseState
-from engine.client import crossing
+from engine.client import branches
 from engine.wire.constants import Command, Dialect, LeaseBreakFlags
 from engine.wire.notify import LeaseBreakAcknowledgement, LeaseBreakNotification
 from tests.fakes.server_leases import GrantsLeases
@@ -220,8 +220,8 @@ def test_a_link_that_leads_to_another_server_now_has_files_of_other_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And those of the same server have the same ones when it is come to again."""
-    monkeypatch.setattr(crossing, "_IDLE", 0.05)
-    monkeypatch.setattr(crossing, "_IDLE_OF_MANY", 0.05)
+    monkeypatch.setattr(branches, "_IDLE", 0.05)
+    monkeypatch.setattr(branches, "_IDLE_OF_MANY", 0.05)
     server, first, second = namespace(), target(), target(host=SECOND)
     name = "\\127.0.0.1\\data\\link"
     leads_to_second = referral(name, f"\\{SECOND}\\share")
