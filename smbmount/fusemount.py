@@ -111,8 +111,16 @@ class FuseMount:
         return crossing
 
     def behind(self) -> dict[str, Share]:
-        """The shares behind links that are connected now, by the links' paths."""
-        return {link.replace("\\", "/"): share for link, share in self._branches() if link}
+        """The shares behind links that are connected now, by the links' paths: one of each connection, but of
+        the mount's own."""
+        (_, first), *branches = self._branches()
+        lines = {first.line}
+        found: dict[str, Share] = {}
+        for link, share in branches:
+            if share.line not in lines:
+                lines.add(share.line)
+                found[link.replace("\\", "/")] = share
+        return found
 
     async def main(self) -> None:
         """Serve requests until the mount is gone, or `terminate` is called."""

@@ -66,7 +66,8 @@ class KernelMount(Protocol):
     async def open(self, share: Share, config: FileSystemConfig, tasks: trio.Nursery) -> ServedFileSystem: ...
 
     def behind(self) -> dict[str, Share]:
-        """The shares behind links (DFS) that are connected now, by the links' paths."""
+        """The shares behind links (DFS) that are connected now, one of each connection besides the mount's
+        own, by the links' paths."""
 
     async def main(self) -> None: ...
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,8 +54,8 @@ _NO_LINK: Final = frozenset(
 )
 """What a server says that is asked for the referral of what is no link of its."""
 
-Connect = Callable[[str], AbstractAsyncContextManager[Share]]
-"""Connects to what a path of the whole leads to."""
+Connect = Callable[[str, Callable[[], Sequence[Share]]], AbstractAsyncContextManager[Share]]
+"""Connects to what a path of the whole leads to, `beside` the shares that are told: see `engine.connect`."""
 
 
 @dataclass(eq=False)
@@ -81,10 +81,17 @@ class Branches:
         self._joining: dict[Name, _Joining] = {}
         self._said: set[str] = set()
         self._salts: dict[Name, dict[str, int]] = {}
+        self._reaching: dict[str, trio.Event] = {}
+        """Servers that are being connected to, by the names that links have for them."""
 
     def all(self) -> list[Branch]:
         """The first one first; those that were retired are among them, before those in their place."""
         return [self.trunk, *self._retired, *self._branches]
+
+    @property
+    def shares(self) -> list[Share]:
+        """Those of all."""
+        return [branch.share for branch in self.all()]
 
     def find(self, path: str) -> tuple[Branch, str]:
         """The share that holds a path as far as is known, and the path there."""
@@ -139,15 +146,16 @@ class Branches:
 
     async def _serve(self, at: Name, joining: _Joining, entry: Entry) -> None:
         """Be connected to what a link leads to, until cancelled."""
-        branch: Branch | None = None
         try:
-            async with self._connect("\\".join(at)) as share:
+            async with self._connected("\\".join(at), entry) as share:
                 branch = joining.branch = self._new_branch(at, share)
                 branch.refer(entry, share)
                 self._branches.append(branch)
                 joining.known.set()
-                await self._wait_idle(branch)
-                self._leave(branch)
+                try:
+                    await self._wait_idle(branch)
+                finally:
+                    self._leave(branch)
         except SmbError as error:
             joining.error = error
             pause = _REFUSED_AGAIN if isinstance(error, AuthError) else _AGAIN
@@ -159,9 +167,38 @@ class Branches:
             joining.error = SmbError(f"the link {'/'.join(at)} cannot be followed", errno=errno.EIO)
             joining.until = trio.current_time() + _AGAIN
         finally:
-            if branch is not None:
-                self._leave(branch)
             joining.known.set()
+
+    @asynccontextmanager
+    async def _connected(self, path: str, entry: Entry) -> AsyncIterator[Share]:
+        """The share that a link leads to, on the connection of another one of its server if there is such;
+        that one is in use until the block ends."""
+        server = fold(entry.targets[0].place)[0]
+        if server in self._reaching:
+            # Then there is a connection to it, or else all try for themselves.
+            await self._reaching[server].wait()
+        reached = trio.Event()
+        self._reaching.setdefault(server, reached)
+        with ExitStack() as candidates, ExitStack() as host:
+            for branch in self.all():
+                candidates.enter_context(branch.in_use())
+            try:
+                async with self._connect(path, lambda: self.shares) as share:
+                    self._reached(server, reached)
+                    for branch in self.all():
+                        if branch.share.line is share.line:
+                            host.enter_context(branch.in_use())
+                            break
+                    candidates.close()
+                    yield share
+            finally:
+                self._reached(server, reached)
+
+    def _reached(self, server: str, reached: trio.Event) -> None:
+        """Whether a server can be connected to is known."""
+        if self._reaching.get(server) is reached:
+            del self._reaching[server]
+            reached.set()
 
     def _new_branch(self, at: Name, share: Share) -> Branch:
         """Files keep their numbers while a link is left alone for a time."""
@@ -233,7 +270,7 @@ class Branches:
         if was_direct or branch.is_direct:
             return branch.is_direct
         # It leads to another namespace, and only the whole way tells where that leads to.
-        async with self._connect(branch.name) as share:
+        async with self._connect(branch.name, tuple) as share:
             branch.refer(entry, share)
             return fold(split_name(share.place)) == fold(split_name(branch.share.place))
 

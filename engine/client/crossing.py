@@ -58,13 +58,17 @@ class Crossing:
     @property
     def shares(self) -> list[Share]:
         """All that are connected, the first one first."""
-        return [share for _, share in self.branches]
+        return self._branches.shares
 
     @property
     def branches(self) -> list[tuple[str, Share]]:
         """The same with the paths of their links; that of the first one is empty. One whose link leads
         elsewhere by now is there until it is not used any more, before the one in its place."""
         return [(branch.name, branch.share) for branch in self._branches.all()]
+
+    def _lines(self) -> list[Share]:
+        """One share of each connection."""
+        return list({share.line: share for share in self.shares}.values())
 
     @property
     def max_read(self) -> int:
@@ -78,12 +82,12 @@ class Crossing:
 
     def upload(self) -> tuple[int, int]:
         """Of all shares together."""
-        sums = [share.upload() for share in self.shares]
+        sums = [share.upload() for share in self._lines()]
         return sum(one[0] for one in sums), sum(one[1] for one in sums)
 
     def download(self) -> tuple[int, int]:
         """Of all shares together."""
-        sums = [share.download() for share in self.shares]
+        sums = [share.download() for share in self._lines()]
         return sum(one[0] for one in sums), sum(one[1] for one in sums)
 
     # Which share

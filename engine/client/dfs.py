@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -45,6 +45,10 @@ from engine.proto.referrals import (
     read_untrusted,
     split_name,
 )
+from engine.wire.tree import TreeDisconnectRequest
+
+if TYPE_CHECKING:
+    from engine.client.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +93,13 @@ class DfsStep:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """The share that was reached, and the way on which it is reached directly from now on."""
+    """The share that was reached, and the way on which it is reached directly from now on. The connection is
+    that of a `lender`, if there is one."""
 
     way: Way
     connection: Connection
     tree: Tree
+    lender: Link | None = None
 
 
 def is_gone(error: SmbError) -> bool:
@@ -113,6 +119,12 @@ class Resolver:
     def has_choice(self) -> bool:
         """Whether what was reached last could be somewhere else as well."""
         return self._place is not None and self._root_of(self._place) is not None
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether there is another target now for what was reached last, or for a link on the way to it."""
+        place = self._place
+        return place is not None and not _leads_to_one(place, self._root_of(place))
 
     def steps(self) -> list[DfsStep]:
         """The referrals that led to what was reached last; none if the share is where its name says."""
@@ -143,12 +155,19 @@ class Resolver:
 
     @asynccontextmanager
     async def arrive(
-        self, way: Way, seconds: float, patience: float, *, leave: bool = False
+        self,
+        way: Way,
+        seconds: float,
+        patience: float,
+        *,
+        leave: bool = False,
+        lenders: Sequence[Link] = (),
     ) -> AsyncGenerator[Arrival, None]:
         """Go to the share, with the account of `way`; it is connected to until the block ends.
 
         Each server has `seconds` for TCP and `patience` for the rest. With `leave` the place that was reached
-        last is out of the question. Raises what `connect` does; `TransportError` with all reasons where
+        last is out of the question. A server that one of `lenders` has a connection to is gone to over that,
+        unless there are other targets. Raises what `connect` does; `TransportError` with all reasons where
         several targets were of no use, `ForeignHost` for one that the account may not be used at.
         """
         skipped = {fold(self._place.place)} if leave and self._place is not None else set[Name]()
@@ -157,13 +176,15 @@ class Resolver:
         place = self._advance(walk, errors)
         while place is not None:
             async with AsyncExitStack() as stack:
-                stay = _Stay(stack, walk, seconds, patience)
+                stay = _Stay(stack, walk, seconds, patience, lenders)
+                stack.callback(stay.leave_trees)
                 server = place.server.casefold()
                 while place is not None and place.server.casefold() == server:
                     arrival = await self._try(stay, place, way, errors)
                     if arrival is not None:
                         place.settle()
                         self._place = place
+                        stay.leave_trees(arrival.tree)
                         yield arrival
                         return
                     place = None if _is_final(errors) else self._advance(walk, errors)
@@ -200,17 +221,19 @@ class Resolver:
         """The share, if it is at `place`; if not, `errors` says why, or the walk goes on from there."""
         try:
             hop = self._way_to(place, way)
-            session = await stay.session(hop)
+            session = await stay.session(hop, may_borrow=_leads_to_one(place))
             with _bounded(stay.limit(stay.patience), hop):
                 tree = await self._look(stay, hop, session, place)
             if tree is not None and fold(place.place) in stay.walk.skipped:
                 raise TransportError("it was left for another target just now", errno=errno.EHOSTDOWN)
         except SmbError as error:
+            if stay.lost_what_was_lent():
+                return await self._try(stay, place, way, errors)
             log.debug("%s is of no use: %s", hop_name(place), error)
             errors.append(error)
             stay.walk.fail(place, error)
             return None
-        return None if tree is None else Arrival(hop, session.connection, tree)
+        return None if tree is None else Arrival(hop, session.connection, tree, stay.lender)
 
     def _way_to(self, place: Place, way: Way) -> Way:
         """The way to a place, which is `way` in all but the place.
@@ -230,7 +253,7 @@ class Resolver:
     async def _look(self, stay: _Stay, hop: Way, session: Session, place: Place) -> Tree | None:
         """Connect to a place's share and see whether its folder is there; None if it is elsewhere."""
         try:
-            tree = await hop.connect_share(session, hop.unc.tree_path, place.prefix)
+            tree = await stay.connect_share(hop, session, hop.unc.tree_path, place.prefix)
         except NtStatusError as refusal:
             if place.entry is not None or not is_gone(refusal):
                 raise
@@ -246,7 +269,7 @@ class Resolver:
             entry = await self._ask(stay, hop, session, place.name[:2])
         if entry is None or entry.is_root:
             return tree
-        await tree.disconnect()
+        await stay.disconnect(tree)
         stay.walk.refer(place, Match(entry, place.name[len(entry.name) :]))
         return None
 
@@ -274,23 +297,40 @@ class Resolver:
 
 
 class _Stay:
-    """One server on the way: its connection lasts for as many places in a row as it has."""
+    """One server on the way: its connection lasts for as many places in a row as it has. `lender` is whose
+    that is, if it is borrowed."""
 
-    def __init__(self, stack: AsyncExitStack, walk: Walk, seconds: float, patience: float) -> None:
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        walk: Walk,
+        seconds: float,
+        patience: float,
+        lenders: Sequence[Link],
+    ) -> None:
         self.walk = walk
         self.patience = patience
+        self.lender: Link | None = None
+        self._lenders = lenders
         self._stack = stack
         self._seconds = seconds
         self._session: Session | None = None
         self._controls: TreeControls | None = None
+        self._trees: list[Tree] = []
+        """Those that were connected to here, and are not left yet."""
 
     def limit(self, seconds: float) -> float:
         """The seconds, or fewer where something else can be tried."""
         return min(seconds, _ONE_OF_SEVERAL) if self.walk.has_more else seconds
 
-    async def session(self, hop: Way) -> Session:
+    async def session(self, hop: Way, *, may_borrow: bool) -> Session:
         """The session on the server, which `hop` leads to."""
-        if self._session is not None and not self._session.connection.lost.is_set():
+        is_there = self._session is not None and not self._session.connection.lost.is_set()
+        if self._session is not None and is_there and (may_borrow or self.lender is None):
+            return self._session
+        await self.take_leave()
+        self._session = self._borrow(hop) if may_borrow else None
+        if self._session is not None:
             return self._session
         connection = await self._stack.enter_async_context(hop.connection(self.limit(self._seconds)))
         with _bounded(self.limit(self.patience), hop):
@@ -298,23 +338,69 @@ class _Stay:
         self._controls = None
         return self._session
 
+    def _borrow(self, hop: Way) -> Session | None:
+        for lender in self._lenders:
+            session = lender.lend(hop)
+            if session is not None:
+                self.lender = lender
+                return session
+        return None
+
+    def lost_what_was_lent(self) -> bool:
+        """Whether a borrowed connection was just lost; none is borrowed here any more then."""
+        is_lost = self._session is not None and self._session.connection.lost.is_set()
+        if self.lender is None or not is_lost:
+            return False
+        self._lenders = ()
+        return True
+
     async def controls(self, hop: Way, session: Session) -> TreeControls:
         """The server's share of pipes, which answers for it as a whole ([MS-DFSC] 3.1.4.2)."""
         if self._controls is None:
-            self._controls = TreeControls(await hop.connect_share(session, f"\\\\{hop.unc.server}\\IPC$"))
+            tree = await self.connect_share(hop, session, f"\\\\{hop.unc.server}\\IPC$")
+            self._controls = TreeControls(tree)
         return self._controls
 
+    async def connect_share(self, hop: Way, session: Session, path: str, prefix: str = "") -> Tree:
+        """A share of the server. Raises what `Way.connect_share` does."""
+        tree = await hop.connect_share(session, path, prefix)
+        self._trees.append(tree)
+        return tree
+
+    async def disconnect(self, tree: Tree) -> None:
+        """Leave a share."""
+        self._trees.remove(tree)
+        await tree.disconnect()
+
+    def leave_trees(self, but: Tree | None = None) -> None:
+        """Leave all shares, or all but one, on a borrowed connection, without waiting for the server."""
+        trees, self._trees, self._controls = self._trees, [], None
+        for tree in trees:
+            if tree is not but and self.lender is not None and not tree.connection.lost.is_set():
+                tree.connection.send_later([TreeDisconnectRequest()], tree.batch)
+
     async def take_leave(self) -> None:
-        """Log off; the connection ends with the stack."""
-        if self._session is None or self._session.connection.lost.is_set():
+        """Log off; the connection ends with the stack. One that is borrowed is given back."""
+        session, self._session = self._session, None
+        if self.lender is not None:
+            self.leave_trees()
+            self.lender = None
+            return
+        if session is None or session.connection.lost.is_set():
             return
         with trio.move_on_after(_GOODBYE):
             try:
                 # Servers hang up after LOGOFF, which is no loss then.
-                self._session.connection.end()
-                await self._session.log_off()
+                session.connection.end()
+                await session.log_off()
             except SmbError as error:
                 log.debug("logging off on the way failed: %s", error)
+
+
+def _leads_to_one(place: Place, root: Entry | None = None) -> bool:
+    """Whether there is nothing else to be tried in place of `place`, which the root's entry may name."""
+    entries = [one.entry for one in place.way if one.entry is not None]
+    return all(len(entry.targets) == 1 for entry in (*entries, *([root] if root is not None else [])))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from engine.client.session import Session, log_on
 from engine.client.transport import open_transport
 from engine.client.tree import Tree, connect_tree
 from engine.crypto.preauth import PreauthIntegrity
-from engine.errors import RemoteProtocolError, SmbError, TransportError, error_from_status
+from engine.errors import NtStatusError, RemoteProtocolError, SmbError, TransportError, error_from_status
 from engine.ntstatus import STATUS_ACCESS_DENIED, STATUS_SUCCESS
 from engine.proto.inflight import SessionState
 from engine.proto.leases import LeaseTable
@@ -113,6 +113,26 @@ class Way:
             return await self._set_up(connection, previous_session_id)
         assert scope.cancelled_caught
         raise TransportError(f"{self.unc.server} took the connection but did not answer within {seconds:g} s")
+
+    async def set_up_all(
+        self, connection: Connection, seconds: float, previous_session_id: int, trees: Sequence[Tree]
+    ) -> list[Tree | NtStatusError]:
+        """The same for all shares that were connected to on one connection: each as it is on the new one, or
+        what the server says that does not let us have it any more; raised, if it lets us have none."""
+        with trio.move_on_after(seconds):
+            session = await self.log_on(connection, previous_session_id)
+            found = [await self._connect_again(session, tree) for tree in trees]
+            refusals = [each for each in found if isinstance(each, NtStatusError)]
+            if len(refusals) == len(found):
+                raise refusals[0]
+            return found
+        raise TransportError(f"{self.unc.server} took the connection but did not answer within {seconds:g} s")
+
+    async def _connect_again(self, session: Session, tree: Tree) -> Tree | NtStatusError:
+        try:
+            return await self.connect_share(session, tree.path, tree.prefix)
+        except NtStatusError as refusal:
+            return refusal
 
     async def _set_up(self, connection: Connection, previous_session_id: int) -> Tree:
         session = await self.log_on(connection, previous_session_id)

@@ -157,6 +157,16 @@ class Share(TreeControls):
         return self._tree.moves
 
     @property
+    def lender(self) -> Link | None:
+        """Who may let other shares of the server use this one's connection; None if it is lent itself."""
+        return self._link if self._link is not None and self._link.is_of(self._tree) else None
+
+    @property
+    def line(self) -> object:
+        """What is the same object for shares on one connection."""
+        return self._link or self._tree
+
+    @property
     def has_open_files(self) -> bool:
         """Whether files are open that would be opened again on another connection (`reconnect`)."""
         return bool(self._tree.handles)
@@ -203,7 +213,7 @@ class Share(TreeControls):
     async def wait_returned(self) -> None:
         """Wait until a lost connection is made anew; for ever if none is."""
         if self._link is not None:
-            await self._link.wait_returned()
+            await self._link.wait_returned(self._tree)
         elif self.is_lost:
             await trio.sleep_forever()
 

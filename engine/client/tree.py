@@ -66,13 +66,13 @@ class ResponseType(Protocol[_Response]):
 class Link(Protocol):
     """Who brings a tree back when its connection is lost; `engine.client.link.Link`."""
 
-    async def wait_up(self) -> None:
-        """Wait until there is a connection again; raises `SmbError` if there will be none for now."""
+    async def wait_up(self, tree: Tree) -> None:
+        """Wait until a tree is connected again; raises `SmbError` if it will not be for now."""
 
     async def authenticate_again(self, connection: Connection) -> None:
         """Renew a session that has expired; if that fails, the connection is ended."""
 
-    def restore_soon(self, handle: Handle) -> None:
+    def restore_soon(self, tree: Tree, handle: Handle) -> None:
         """Have a file opened again that the server has forgotten."""
 
 
@@ -172,7 +172,7 @@ class Tree:
             if self.link is None:
                 return connection
             if self.is_settling or connection.lost.is_set():
-                await self.link.wait_up()
+                await self.link.wait_up(self)
             elif handle is None or handle.epoch == self.epoch:
                 return connection
             elif handle in self.handles:
@@ -202,7 +202,7 @@ class Tree:
                 connection.abort(TransportError(f"the server ended the session: {error}"))
             case FileClosed() if handle is not None and handle in self.handles:
                 if handle.epoch == self.epoch:
-                    self.link.restore_soon(handle)
+                    self.link.restore_soon(self, handle)
             case _:
                 return False
         return True

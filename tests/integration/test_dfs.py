@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -280,12 +280,11 @@ async def test_names_of_one_domain_need_no_permission(tree: Estate) -> None:
 async def crossed(tree: Estate) -> AsyncIterator[Crossing]:
     """The namespace, and what its links lead to."""
 
-    def connect(path: str) -> AbstractAsyncContextManager[Share]:
-        return engine.connect(
-            unc(tree, f"dfs/{path}"), account(tree.namespace), config_of(tree, reconnect=True)
-        )
+    def connect(path: str, beside: Callable[[], Sequence[Share]]) -> AbstractAsyncContextManager[Share]:
+        config = config_of(tree, reconnect=True)
+        return engine.connect(unc(tree, f"dfs/{path}"), account(tree.namespace), config, None, beside)
 
-    async with connect("") as share, trio.open_nursery() as tasks:
+    async with connect("", tuple) as share, trio.open_nursery() as tasks:
         yield Crossing(share, connect, tasks)
         tasks.cancel_scope.cancel()
 

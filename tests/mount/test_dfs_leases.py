@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -70,6 +71,11 @@ def costs(mount: Mount, work: Callable[[], object], counter: str = "round_trips"
     before = counters(mount, counter)
     work()
     return counters(mount, counter) - before
+
+
+def requests(mount: Mount, command: str) -> int:
+    """How often a server behind a link was asked for something."""
+    return sum(int(there["requests"].get(command, 0)) for there in mount.statistics()["behind"].values())
 
 
 def read_again(path: Path, content: bytes) -> None:
@@ -158,7 +164,9 @@ def test_after_its_server_was_away_a_file_is_written_and_cached_on(
         os.pwrite(writer, b", and not on the server", 13)
         assert (elsewhere / "file").read_bytes() == b"before, after, and not on the server"
     assert (behind / "file").read_bytes() == b"before, after, and not on the server"
-    assert costs(mount, lambda: read_again(behind / "file", b"before, after, and not on the server")) == 5
+    reads = requests(mount, "READ")
+    read_again(behind / "file", b"before, after, and not on the server")
+    assert requests(mount, "READ") == reads
 
 
 def test_hard_links_across_a_link_are_of_another_device(mount: Mount, behind: Path) -> None:
@@ -171,3 +179,42 @@ def test_hard_links_across_a_link_are_of_another_device(mount: Mount, behind: Pa
     os.link(behind / "there", behind / "linked")
     assert (behind / "linked").stat().st_ino == (behind / "there").stat().st_ino
     assert (behind / "linked").stat().st_nlink == 2
+
+
+def test_links_to_one_server_share_its_connection(tree: Estate, mount: Mount) -> None:
+    """And come back together, with what is open."""
+    links = ["one", "two"]
+    for link in links:
+        (tree.first.share_path() / link).mkdir()
+        tree.put(tree.first, f"{link}/file", link)
+        tree.link(link, tree.target(tree.first, f"data\\{link}"))
+    for link in links:
+        assert (mount.path / link / "file").read_text() == link
+    assert len(mount.statistics()["behind"]) == 1
+    assert len(tree.first.connection_pids()) == 1
+    with (
+        descriptor(mount.path / "one/file", os.O_RDWR) as one,
+        descriptor(mount.path / "two/file", os.O_RDWR) as two,
+    ):
+        for number in (one, two):
+            os.pwrite(number, b"before, ", 0)
+            os.fsync(number)
+        tree.first.restart()
+        for number in (one, two):
+            os.pwrite(number, b"after", 8)
+            os.fsync(number)
+    for link in links:
+        assert (tree.first.share_path() / link / "file").read_text() == "before, after"
+    assert len(tree.first.connection_pids()) == 1
+    for link in links:
+        shutil.rmtree(tree.first.share_path() / link)
+        (tree.namespace.share_path("dfs") / link).unlink()
+
+
+def test_a_link_to_the_namespaces_own_server_uses_its_connection(tree: Estate, mount: Mount) -> None:
+    tree.put(tree.namespace, "file", "content")
+    tree.link("own", tree.target(tree.namespace, "data"))
+    assert (mount.path / "own/file").read_text() == "content"
+    assert len(tree.namespace.connection_pids()) == 1
+    assert mount.statistics()["behind"] == {}
+    (tree.namespace.share_path("dfs") / "own").unlink()

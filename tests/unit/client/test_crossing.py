@@ -56,7 +56,11 @@ async def crossed(server: Namespace, *others: FakeServer) -> AsyncGenerator[Cros
             share = await stack.enter_async_context(engine.connect(server.unc, ACCOUNT, CONFIG))
             async with trio.open_nursery() as tasks:
                 yield Crossing(
-                    share, lambda path: engine.connect(f"{server.unc}/{path}", ACCOUNT, CONFIG), tasks
+                    share,
+                    lambda path, beside: engine.connect(
+                        f"{server.unc}/{path}", ACCOUNT, CONFIG, None, beside
+                    ),
+                    tasks,
                 )
                 tasks.cancel_scope.cancel()
 
