@@ -45,7 +45,6 @@ from engine.proto.referrals import (
     read_untrusted,
     split_name,
 )
-from engine.wire.tree import TreeDisconnectRequest
 
 if TYPE_CHECKING:
     from engine.client.link import Link
@@ -376,8 +375,8 @@ class _Stay:
         """Leave all shares, or all but one, on a borrowed connection, without waiting for the server."""
         trees, self._trees, self._controls = self._trees, [], None
         for tree in trees:
-            if tree is not but and self.lender is not None and not tree.connection.lost.is_set():
-                tree.connection.send_later([TreeDisconnectRequest()], tree.batch)
+            if tree is not but and self.lender is not None:
+                tree.disconnect_later()
 
     async def take_leave(self) -> None:
         """Log off; the connection ends with the stack. One that is borrowed is given back."""

@@ -116,22 +116,24 @@ class Way:
 
     async def set_up_all(
         self, connection: Connection, seconds: float, previous_session_id: int, trees: Sequence[Tree]
-    ) -> list[Tree | NtStatusError]:
+    ) -> list[Tree | SmbError]:
         """The same for all shares that were connected to on one connection: each as it is on the new one, or
         what the server says that does not let us have it any more; raised, if it lets us have none."""
         with trio.move_on_after(seconds):
             session = await self.log_on(connection, previous_session_id)
             found = [await self._connect_again(session, tree) for tree in trees]
-            refusals = [each for each in found if isinstance(each, NtStatusError)]
+            refusals = [each for each in found if isinstance(each, SmbError)]
             if len(refusals) == len(found):
                 raise refusals[0]
             return found
         raise TransportError(f"{self.unc.server} took the connection but did not answer within {seconds:g} s")
 
-    async def _connect_again(self, session: Session, tree: Tree) -> Tree | NtStatusError:
+    async def _connect_again(self, session: Session, tree: Tree) -> Tree | SmbError:
         try:
             return await self.connect_share(session, tree.path, tree.prefix)
-        except NtStatusError as refusal:
+        except (NtStatusError, RemoteProtocolError) as refusal:
+            if session.connection.lost.is_set():
+                raise
             return refusal
 
     async def _set_up(self, connection: Connection, previous_session_id: int) -> Tree:

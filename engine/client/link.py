@@ -334,7 +334,7 @@ class Link:
             error = unreachable
         return error
 
-    async def _set_up(self, connection: Connection, trees: Sequence[Tree]) -> list[Tree | NtStatusError]:
+    async def _set_up(self, connection: Connection, trees: Sequence[Tree]) -> list[Tree | SmbError]:
         """All trees on a new connection, or what the server says of them."""
         previous = self._session.state.session_id
         if len(trees) == 1:
@@ -342,13 +342,12 @@ class Link:
         return await self._way.set_up_all(connection, self._patience, previous, trees)
 
     async def _go_on(
-        self, found: Mapping[Tree, Tree | NtStatusError], begun: float, *, elsewhere: bool = False
+        self, found: Mapping[Tree, Tree | SmbError], begun: float, *, elsewhere: bool = False
     ) -> None:
         for tree, now in found.items():
             if isinstance(now, Tree):
                 self._connection, self._session = now.connection, now.session
-                tree.adopt(now, elsewhere=elsewhere)
-                tree.is_settling = True
+                self._adopt(tree, now, elsewhere=elsewhere)
             elif tree in self._trees:
                 self._refuse(tree, now)
         self._refusal = None
@@ -359,7 +358,15 @@ class Link:
         log.debug("connected to %s again after %.1f s", self._way.unc, trio.current_time() - begun)
         await self._attend(self._connection, self._session)
 
-    def _refuse(self, tree: Tree, error: NtStatusError) -> None:
+    def _adopt(self, tree: Tree, now: Tree, *, elsewhere: bool = False) -> None:
+        """Have a tree go on as it is now, unless it was let go meanwhile."""
+        if tree in self._trees:
+            tree.adopt(now, elsewhere=elsewhere)
+            tree.is_settling = True
+        else:
+            now.disconnect_later()
+
+    def _refuse(self, tree: Tree, error: SmbError) -> None:
         """The server does not let us have a tree, but others."""
         self._refusals[tree] = error
         self._say(f"{tree.path} is refused since the connection was lost: {error}")
@@ -373,16 +380,14 @@ class Link:
                 await trio.sleep(_REFUSED)
             try:
                 found = await self._way.connect_share(session, tree.path, tree.prefix)
-            except NtStatusError as error:
+            except SmbError as error:
+                if connection.lost.is_set():
+                    return
                 if tree in self._trees:
                     self._refuse(tree, error)
-            except SmbError as error:
-                connection.abort(error)
-                return
             else:
                 self._refusals.pop(tree, None)
-                tree.adopt(found)
-                tree.is_settling = True
+                self._adopt(tree, found)
                 await self._settle(tree)
                 return
 

@@ -422,6 +422,10 @@ class Tree:
         """Let the server forget the share; raises `SmbError` if it cannot be told."""
         await self.connection.request(TreeDisconnectRequest(), self.batch, urgent=True)
 
+    def disconnect_later(self) -> None:
+        """The same without waiting for the server, or for whether it can be told."""
+        self.connection.send_later([TreeDisconnectRequest()], self.batch)
+
 
 def _close_opened(connection: Connection, batch: Batch, replies: Sequence[Reply]) -> None:
     for reply in replies:

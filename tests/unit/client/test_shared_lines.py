@@ -319,3 +319,36 @@ def test_what_waits_for_a_share_that_is_left_gets_an_error() -> None:
                 assert list(first.peers[-1].trees.values()) == [f"\\\\{first.host}\\data"]
 
     trio.run(main)
+
+
+def test_a_share_that_is_left_while_the_connection_is_made_anew_is_not_kept() -> None:
+    first = KeepsWaiting(Command.TREE_CONNECT, armed=False)
+    there = trio.Event()
+
+    async def use(one: engine.Share, leave: trio.Event) -> None:
+        other = first.unc.replace("data", "other")
+        async with engine.connect(other, ACCOUNT, CONFIG, None, lambda: [one]) as share:
+            assert share.line is one.line
+            there.set()
+            await leave.wait()
+
+    async def main() -> None:
+        leave = trio.Event()
+        with trio.fail_after(DEADLINE):
+            async with running(first), engine.connect(first.unc, ACCOUNT, CONFIG) as one:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(use, one, leave)
+                    await there.wait()
+                    first.armed = True
+                    first.hang_up()
+                    await first.until(lambda: len(first.held) == 1)
+                    leave.set()
+                await first.release()
+                await one.wait_returned()
+                await one.echo()
+                await first.until(lambda: connected_to_last(first) == ["data"])
+
+    def connected_to_last(server: FakeServer) -> list[str]:
+        return [path.rpartition("\\")[2] for path in server.peers[-1].trees.values()]
+
+    trio.run(main)
