@@ -61,7 +61,7 @@ class FuseMount:
         self.initialised = trio.Event()
         """Set in the step in which the kernel's first request is answered."""
         self._plan = plan
-        self._shares: Callable[[], list[Share]] = list
+        self._branches: Callable[[], list[tuple[str, Share]]] = list
         self._source = plan.source
         self._mountpoint = plan.mountpoint
         self._options = fuse_options(plan)
@@ -102,11 +102,23 @@ class FuseMount:
     def _served(self, share: Share, tasks: trio.Nursery) -> RemoteShare:
         """The share, with what its links lead to where it has any (DFS)."""
         if not share.is_distributed or not self._plan.options.dfs:
-            self._shares = lambda: [share]
+            self._branches = lambda: [("", share)]
             return share
         crossing = Crossing(share, partial(connect_below, self._plan), tasks)
-        self._shares = lambda: crossing.shares
+        self._branches = lambda: crossing.branches
         return crossing
+
+    def behind(self) -> dict[str, Share]:
+        """The shares behind links that are connected now, by the links' paths: one of each connection, but of
+        the mount's own."""
+        (_, first), *branches = self._branches()
+        lines = {first.line}
+        found: dict[str, Share] = {}
+        for link, share in branches:
+            if share.line not in lines:
+                lines.add(share.line)
+                found[link.replace("\\", "/")] = share
+        return found
 
     async def main(self) -> None:
         """Serve requests until the mount is gone, or `terminate` is called."""
@@ -134,7 +146,7 @@ class FuseMount:
             "mountpoint": self._mountpoint,
             "pid": os.getpid(),
             "version": smbmount.__version__,
-            **status_of(self._shares(), filesystem.kept()),
+            **status_of([one for _, one in self._branches()], filesystem.kept()),
             "file_system": filesystem.counts(),
         }
 

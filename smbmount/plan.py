@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -130,12 +131,15 @@ def connect_config(plan: Plan) -> ConnectConfig:
     )
 
 
-def connect_below(plan: Plan, path: str) -> AbstractAsyncContextManager[Share]:
-    """Connect once more, to what a path on the mount leads to (DFS)."""
+def connect_below(
+    plan: Plan, path: str, beside: Callable[[], Sequence[Share]]
+) -> AbstractAsyncContextManager[Share]:
+    """Connect once more, to what a path on the mount leads to (DFS), over a connection of a share `beside` it
+    where that can be."""
     prefix = "\\".join(part for part in (plan.prefix, path) if part)
     unc = plan.unc._replace(prefix=prefix)
     renew = partial(renewed_credentials, plan)
-    return connect(unc, credentials(plan.login), connect_config(plan), renew)
+    return connect(unc, credentials(plan.login), connect_config(plan), renew, beside)
 
 
 def filesystem_config(plan: Plan) -> FileSystemConfig:

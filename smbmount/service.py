@@ -65,6 +65,10 @@ class KernelMount(Protocol):
 
     async def open(self, share: Share, config: FileSystemConfig, tasks: trio.Nursery) -> ServedFileSystem: ...
 
+    def behind(self) -> dict[str, Share]:
+        """The shares behind links (DFS) that are connected now, one of each connection besides the mount's
+        own, by the links' paths."""
+
     async def main(self) -> None: ...
 
     async def serve_control(self, share: Share, *, task_status: trio.TaskStatus[None]) -> None: ...
@@ -189,7 +193,7 @@ class Service:
 
     async def _serve_requests(self, share: Share, filesystem: ServedFileSystem) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(_report_statistics, share, filesystem)
+            await nursery.start(_report_statistics, share, filesystem, self._mount.behind)
             await nursery.start(self._mount.serve_control, share)
             nursery.start_soon(self._report_losses, share)
             nursery.start_soon(self._announce, share)
@@ -276,13 +280,17 @@ def describe(connection: ConnectionDescription) -> str:
 
 
 async def _report_statistics(
-    share: Share, filesystem: ServedFileSystem, task_status: trio.TaskStatus[None]
+    share: Share,
+    filesystem: ServedFileSystem,
+    behind: Callable[[], dict[str, Share]],
+    task_status: trio.TaskStatus[None],
 ) -> None:
     """At each SIGUSR1 write the counters to the log, one line of JSON."""
     with trio.open_signal_receiver(signal.SIGUSR1) as signals:
         task_status.started()
         async for _ in signals:
             counters = share.statistics().as_dict() | {
+                "behind": {link: there.statistics().as_dict() for link, there in behind().items()},
                 "prefetch": filesystem.prefetch_statistics(),
                 "held": filesystem.held() | {"files_on_server": share.open_files, "tasks": _count_tasks()},
             }

@@ -1,7 +1,7 @@
-"""Files and folders behind a link of a distributed tree, as one file system shows them.
+"""Files and folders of a tree that links make of several shares, as one file system shows them.
 
-Their numbers mean nothing beside those of other servers, so they have none here: a file's name is its
-identity. They are opened without leases, which belong to a share each.
+The numbers of one server's files mean nothing beside those of another's. So each share behind a link has its
+`Numbers`: what the server says, made one of the whole.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from engine.client.file import File
 from engine.client.folder import Folder
 from engine.client.leases import Lease
 from engine.client.stat import DirectoryEntry, FileStat
-from engine.errors import SmbError
+from engine.errors import PathNotCovered, SmbError
 from engine.wire.constants import FileAttributes
 from engine.wire.primitives import Buffer
 
@@ -28,8 +28,35 @@ Inside = Callable[[str], str | None]
 """A path's place in a share, given the one in the whole; None if it is in another share."""
 
 
+_NO_NUMBERS: Final = frozenset((0, (1 << 64) - 1))
+"""How servers say that a file has no number ([MS-FSCC] 2.1.9)."""
+
+MAX_SALT: Final = (1 << 63) - 1
+"""The highest bit stays the server's: few use it, and who has files without numbers may give them such."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The numbers of one share's files in the whole: those of the server, moved by `salt`, which nobody can
+    guess and 0 leaves as they are. They are told while they `hold`: until another server has taken over."""
+
+    salt: int
+    hold: Callable[[], bool]
+
+    def shown(self, stat: FileStat) -> FileStat:
+        """The attributes as the whole has them: without a number where it is not known whose it would be."""
+        if not self.salt:
+            return stat
+        has_one = stat.file_id not in _NO_NUMBERS and self.hold()
+        return replace(stat, file_id=stat.file_id ^ self.salt if has_one else 0)
+
+    def there(self, number: int) -> int:
+        """What the server calls a number of the whole."""
+        return number ^ self.salt if number else 0
+
+
 def without_number(stat: FileStat) -> FileStat:
-    """The attributes of a file whose number is another server's."""
+    """The attributes of a link, whose number is not that of what it leads to."""
     return replace(stat, file_id=0)
 
 
@@ -38,13 +65,17 @@ def crosses(what: str) -> SmbError:
     return SmbError(f"{what}: that is on another server (DFS)", errno=errno.EXDEV)
 
 
-class FileBehind:
-    """An open file; `inside` says where its share has a path of the whole."""
+class FileAmongLinks:
+    """An open file. `inside` says where its share has a path of the whole, `below` where it had it, should
+    the path be another share's by now."""
 
-    def __init__(self, file: File, inside: Inside) -> None:
+    def __init__(self, file: File, inside: Inside, below: Inside, numbers: Numbers) -> None:
         self._file = file
         self._inside = inside
-        self.stat = without_number(file.stat)
+        self._below = below
+        self._shown = numbers.shown
+        self._has_salt = bool(numbers.salt)
+        self.stat = numbers.shown(file.stat)
         self.read_at = file.read_at
         self.write_at = file.write_at
         self.write_and_set_basic = file.write_and_set_basic
@@ -70,21 +101,26 @@ class FileBehind:
         return self._file.initial_data
 
     def keep(self, locate: Callable[[], str | None], recognise: Callable[[FileStat, int], bool]) -> None:
-        """As `File.keep`, by paths of the whole; the server's number is compared before it is left out."""
+        """As `File.keep`, by paths of the whole; behind a link it is the same only by the server's number."""
         number = self._file.stat.file_id
 
         def find() -> str | None:
             path = locate()
-            return None if path is None else self._inside(path)
+            return None if path is None else self._below(path)
 
         def is_same(found: FileStat, lost_ns: int) -> bool:
-            return found.file_id == number and recognise(without_number(found), lost_ns)
+            is_it = found.file_id == number or not self._has_salt
+            return is_it and recognise(self._shown(found), lost_ns)
 
         self._file.keep(find, is_same)
 
     def close_and_tell(self, on_told: Told, *, details: bool = True) -> None:
         """As `File.close_and_tell`."""
-        self._file.close_and_tell(_unnumbered(on_told), details=details)
+
+        def tell(stat: FileStat | None) -> None:
+            on_told(None if stat is None else self._shown(stat))
+
+        self._file.close_and_tell(tell, details=details)
 
     async def set_basic_and_close(
         self,
@@ -98,7 +134,7 @@ class FileBehind:
         told = await self._file.set_basic_and_close(
             access_ns=access_ns, write_ns=write_ns, attributes=attributes, details=details
         )
-        return None if told is None else without_number(told)
+        return None if told is None else self._shown(told)
 
     def set_times_and_close(
         self,
@@ -111,41 +147,40 @@ class FileBehind:
         """As `File.set_times_and_close`."""
 
         def tell(stat: FileStat | None, error: SmbError | None) -> None:
-            on_told(None if stat is None else without_number(stat), error)
+            on_told(None if stat is None else self._shown(stat), error)
 
         self._file.set_times_and_close(tell, access_ns=access_ns, write_ns=write_ns, details=details)
 
     async def truncate_and_stat(self, size: int) -> FileStat:
         """As `File.truncate_and_stat`."""
-        return without_number(await self._file.truncate_and_stat(size))
+        return self._shown(await self._file.truncate_and_stat(size))
 
     async def query(self) -> FileStat:
         """The attributes now."""
-        return without_number(await self._file.query())
+        return self._shown(await self._file.query())
 
     async def link(self, new: str) -> None:
         """Make a hard link; EXDEV if its name is on another server."""
         inside = self._inside(new)
         if inside is None:
             raise crosses(f"link {new}")
-        await self._file.link(inside)
+        try:
+            await self._file.link(inside)
+        except PathNotCovered as error:
+            raise crosses(f"link {new}") from error
 
     async def set_ea(self, name: str, value: Buffer) -> None:
         """Set an extended attribute."""
         await self._file.set_ea(name, value)
 
 
-def _unnumbered(on_told: Told) -> Told:
-    return lambda stat: on_told(None if stat is None else without_number(stat))
-
-
 class FolderWithLinks:
-    """An open folder, in whose listing links have no number, and nothing has `behind` one."""
+    """An open folder, in whose listing links have no number."""
 
-    def __init__(self, folder: Folder, *, behind: bool, closed: Callable[[], None]) -> None:
-        self.stat = without_number(folder.stat) if behind else folder.stat
+    def __init__(self, folder: Folder, numbers: Numbers, closed: Callable[[], None]) -> None:
+        self.stat = numbers.shown(folder.stat)
         self._folder = folder
-        self._behind = behind
+        self._numbers = numbers
         self._closed: Callable[[], None] | None = closed
 
     @property
@@ -167,6 +202,8 @@ class FolderWithLinks:
                 yield [self._shown(entry) for entry in batch]
 
     def _shown(self, entry: DirectoryEntry) -> DirectoryEntry:
-        if self._behind or entry.stat.reparse_tag == REPARSE_TAG_DFS:
+        if entry.stat.reparse_tag == REPARSE_TAG_DFS:
             return DirectoryEntry(entry.name, without_number(entry.stat))
-        return entry
+        if not self._numbers.salt:
+            return entry
+        return DirectoryEntry(entry.name, self._numbers.shown(entry.stat))

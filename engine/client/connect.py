@@ -11,7 +11,7 @@ import trio
 
 from engine.client.config import ConnectConfig, Credentials, Unc, parse_unc
 from engine.client.connection import Connection
-from engine.client.dfs import Resolver
+from engine.client.dfs import Arrival, Resolver
 from engine.client.establish import Way
 from engine.client.link import Link
 from engine.client.share import Share
@@ -30,6 +30,7 @@ async def connect(
     credentials: Credentials,
     config: ConnectConfig | None = None,
     renew: Callable[[], Sequence[Credentials]] | None = None,
+    beside: Callable[[], Sequence[Share]] = tuple,
 ) -> AsyncGenerator[Share, None]:
     """Connect to `//server[:port]/share[/folder]`; the share is disconnected when the block ends.
 
@@ -41,6 +42,10 @@ async def connect(
     for it, and the caller bounds them. If the server then refuses the account, `renew` is called, in a
     thread, and the first of what it returns that was not refused yet is tried.
 
+    `beside` tells which shares are connected: what is on one's server, for the same account and as protected,
+    shares its connection and session, if neither could be somewhere else instead (DFS). Those shares have to
+    stay connected for as long as this one.
+
     Raises `TransportError` (no server there, or it stays silent for `config.timeout` seconds),
     `AuthError` (the account is refused, or may not be used where the tree leads: `ForeignHost`),
     `NtStatusError` (no such share, or no right to it), `RemoteProtocolError` (the server breaks the protocol,
@@ -51,9 +56,10 @@ async def connect(
     try:
         if config.dfs:
             resolver = Resolver(way)
+            lenders = [share.lender for share in beside() if share.lender is not None]
             async with (
-                resolver.arrive(way, config.timeout, config.timeout) as found,
-                _connected(found.connection, found.tree, found.way, resolver) as share,
+                resolver.arrive(way, config.timeout, config.timeout, lenders=lenders) as found,
+                _settled(found, resolver) as share,
             ):
                 yield share
         else:
@@ -75,6 +81,26 @@ def _only_leaf(error: BaseException) -> BaseException | None:
             return None
         error = error.exceptions[0]
     return error
+
+
+@asynccontextmanager
+async def _settled(found: Arrival, resolver: Resolver) -> AsyncGenerator[Share, None]:
+    """What was found, on its own connection or as a guest on another share's."""
+    if found.lender is None:
+        async with _connected(found.connection, found.tree, found.way, resolver) as share:
+            yield share
+        return
+    tree, lender = found.tree, found.lender
+    lender.take_in(tree)
+    try:
+        yield Share(tree, found.way.unc, found.way.config, lender, resolver)
+    finally:
+        lender.let_go(tree)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GOODBYE):
+            try:
+                await tree.disconnect()
+            except SmbError as error:
+                log.debug("leaving %s failed: %s", tree.path, error)
 
 
 @asynccontextmanager

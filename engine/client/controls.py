@@ -6,6 +6,8 @@ import contextlib
 from typing import Any, Final, Literal, TypeVar, overload
 from uuid import UUID
 
+import trio
+
 from engine import ntstatus
 from engine.client.compound import send_related, send_unrelated
 from engine.client.pipe import Pipe, open_pipe
@@ -14,7 +16,7 @@ from engine.client.rooting import below
 from engine.client.session import Session
 from engine.client.tree import Tree, connect_tree_and_ask
 from engine.errors import BufferOverflow, NtStatusError, RemoteProtocolError, error_from_status
-from engine.proto.referrals import read_untrusted, split_name
+from engine.proto.referrals import Entry, read_untrusted, split_name
 from engine.wire.constants import Access, CreateOptions
 from engine.wire.create import CloseRequest, CreateRequest
 from engine.wire.dfs import DfsReferralRequest, DfsReferralRequestEx, DfsReferralResponse
@@ -67,6 +69,11 @@ class TreeControls:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._referral_rooms: tuple[int, ...] = _REFERRAL_ROOMS
+
+    @property
+    def tree(self) -> Tree:
+        """The share's connection."""
+        return self._tree
 
     def needs_room(self) -> None:
         """Referrals did not fit into the usual room."""
@@ -175,17 +182,18 @@ class TreeControls:
             await self._control(code, data, self._referral_rooms[-1], what)
         )
 
-    async def link_length(self, path: str) -> int:
-        """Of how many parts of `path` the server says that they are a link to elsewhere (one round trip).
+    async def find_link(self, path: str) -> tuple[int, Entry]:
+        """Of how many parts of `path` the server says that they are a link, and to where (one round trip).
 
         Raises `NotFound` if none are, `RemoteProtocolError` for an answer that makes no sense.
         """
         name = split_name(self._dfs_name(path))
-        entry = read_untrusted(name, await self.referrals(path), 0.0)
+        asked_at = trio.current_time()
+        entry = read_untrusted(name, await self.referrals(path), asked_at)
         length = len(entry.name) - (len(name) - len(split_name(path)))
         if length <= 0:
             raise RemoteProtocolError(f"the server says that all of {self._tree.path} is elsewhere")
-        return length
+        return length, entry
 
     def _dfs_name(self, path: str) -> str:
         # Referrals name servers with one backslash where tree connects have two ([MS-DFSC] 2.2.2).

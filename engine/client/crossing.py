@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import trio
 
-from engine.client.behind import FileBehind, FolderWithLinks, crosses, without_number
-from engine.client.file import File
+from engine.client.behind import FileAmongLinks, FolderWithLinks, crosses
+from engine.client.branch import Branch
+from engine.client.branches import Branches, Connect
 from engine.client.leases import Lease
 from engine.client.share import Share
 from engine.client.stat import FileStat, VolumeSize
-from engine.errors import AuthError, PathNotCovered, SmbError, raised_again
-from engine.proto.referrals import Name, fold, split_name
+from engine.errors import PathNotCovered, SmbError
+from engine.proto.referrals import split_name
 from engine.wire.constants import (
     Access,
     CreateOptions,
@@ -36,71 +35,9 @@ log = logging.getLogger(__name__)
 _LINKS: Final = 16
 """Links that one path may cross."""
 
-_AGAIN: Final = 5.0
-_REFUSED_AGAIN: Final = 30.0
-"""Seconds after which a link that could not be followed is tried again: no account is to be locked."""
-
-_IDLE: Final = 300.0
-_IDLE_OF_MANY: Final = 15.0
-_MANY: Final = 32
-"""Seconds after which a share that nobody uses is left, and where there are more shares than so many."""
-
-_MOST_SAID: Final = 100
-
 _NO_OPTIONS: Final = CreateOptions(0)
 
-Connect = Callable[[str], AbstractAsyncContextManager[Share]]
-"""Connects to what a path of the whole leads to."""
-
 T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class _Branch:
-    """A share, and where it is in the whole."""
-
-    at: Name
-    share: Share
-    busy: int = 0
-    """Calls under way, and folders that are being listed."""
-    used_at: float = field(default_factory=trio.current_time)
-
-    @property
-    def is_trunk(self) -> bool:
-        return not self.at
-
-    @property
-    def idle_for(self) -> float:
-        """Seconds since it was used last; 0 while it is in use."""
-        return 0.0 if self.busy or self.share.has_open_files else trio.current_time() - self.used_at
-
-    def begin(self) -> None:
-        """It is in use until `end`."""
-        self.busy += 1
-
-    def end(self) -> None:
-        """The use that began is over."""
-        self.busy -= 1
-        self.used_at = trio.current_time()
-
-    @contextmanager
-    def in_use(self) -> Iterator[Share]:
-        """Its share, for one call."""
-        self.begin()
-        try:
-            yield self.share
-        finally:
-            self.end()
-
-
-@dataclass(eq=False)
-class _Joining:
-    """A link that is being connected to, or was: `branch` or `error` says how that ended."""
-
-    known: trio.Event = field(default_factory=trio.Event)
-    branch: _Branch | None = None
-    error: SmbError | None = None
-    until: float = 0.0
 
 
 class Crossing:
@@ -111,157 +48,90 @@ class Crossing:
     """
 
     def __init__(self, share: Share, connect: Connect, tasks: trio.Nursery) -> None:
-        self._trunk = _Branch((), share)
-        self._connect = connect
-        self._tasks = tasks
-        self._branches: list[_Branch] = []
-        self._joining: dict[Name, _Joining] = {}
-        self._said: set[str] = set()
+        self._trunk = share
+        self._branches = Branches(share, connect, tasks)
         self.supports_file_ids = share.supports_file_ids
+        self.supports_leases = self.supports_directory_leases = True
+        """Whoever is behind a link may have them; what a server does not have it is not asked for."""
         self.lease = share.lease
 
     @property
     def shares(self) -> list[Share]:
         """All that are connected, the first one first."""
-        return [self._trunk.share, *(branch.share for branch in self._branches)]
+        return self._branches.shares
+
+    @property
+    def branches(self) -> list[tuple[str, Share]]:
+        """The same with the paths of their links; that of the first one is empty. One whose link leads
+        elsewhere by now is there until it is not used any more, before the one in its place."""
+        return [(branch.name, branch.share) for branch in self._branches.all()]
+
+    def _lines(self) -> list[Share]:
+        """One share of each connection."""
+        return list({share.line: share for share in self.shares}.values())
 
     @property
     def max_read(self) -> int:
         """Bytes per READ of the first share; others cut what is more for them."""
-        return self._trunk.share.max_read
+        return self._trunk.max_read
 
     @property
     def max_write(self) -> int:
         """Bytes per WRITE of the first share."""
-        return self._trunk.share.max_write
-
-    @property
-    def supports_leases(self) -> bool:
-        """Whether the first server can vouch for files."""
-        return self._trunk.share.supports_leases
-
-    @property
-    def supports_directory_leases(self) -> bool:
-        """Whether the first server can vouch for folders."""
-        return self._trunk.share.supports_directory_leases
+        return self._trunk.max_write
 
     def upload(self) -> tuple[int, int]:
         """Of all shares together."""
-        sums = [share.upload() for share in self.shares]
+        sums = [share.upload() for share in self._lines()]
         return sum(one[0] for one in sums), sum(one[1] for one in sums)
 
     def download(self) -> tuple[int, int]:
         """Of all shares together."""
-        sums = [share.download() for share in self.shares]
+        sums = [share.download() for share in self._lines()]
         return sum(one[0] for one in sums), sum(one[1] for one in sums)
 
     # Which share
 
-    def _find(self, path: str) -> tuple[_Branch, str]:
-        """The share that holds a path as far as is known, and the path there."""
-        parts = split_name(path)
-        folded = fold(parts)
-        found = self._trunk
-        for branch in self._branches:
-            if len(branch.at) > len(found.at) and folded[: len(branch.at)] == branch.at:
-                found = branch
-        return found, "\\".join(parts[len(found.at) :])
-
-    def _inside(self, branch: _Branch) -> Callable[[str], str | None]:
+    def _inside(self, branch: Branch) -> Callable[[str], str | None]:
         def inside(path: str) -> str | None:
-            found, rest = self._find(path)
+            found, rest = self._branches.find(path)
             return rest if found is branch else None
 
         return inside
 
-    async def _at(self, path: str, call: Callable[[_Branch, str], Awaitable[T]]) -> T:
+    async def _at(self, path: str, call: Callable[[Branch, str], Awaitable[T]]) -> T:
         """Ask the share that holds `path`; links on the way are connected to."""
         for _ in range(_LINKS):
-            branch, rest = self._find(path)
+            branch, rest = await self._branches.current(path)
             try:
                 with branch.in_use():
                     return await call(branch, rest)
             except PathNotCovered as error:
-                await self._join(path, branch, rest, error)
+                await self._branches.join(path, branch, rest, error)
         raise SmbError(f"{path}: more than {_LINKS} links (DFS) are on the way", errno=errno.ELOOP)
 
-    async def _join(self, path: str, branch: _Branch, rest: str, uncovered: PathNotCovered) -> None:
-        """Connect to the link that is on the way to `path`; raises why that cannot be."""
-        length = len(split_name(path)) - len(split_name(rest)) + await branch.share.link_length(rest)
-        at = split_name(path)[:length]
-        key = fold(at)
-        joining = self._joining.get(key)
-        if joining is not None and joining.error is not None and trio.current_time() >= joining.until:
-            joining = None
-        if joining is None:
-            self._forget_failures()
-            joining = self._joining[key] = _Joining()
-            self._tasks.start_soon(self._serve, at, joining)
-        elif joining.branch is not None and self._find(path)[0] is branch:
-            # What it leads to is the link itself again.
-            raise uncovered
-        await joining.known.wait()
-        if joining.error is not None:
-            raise raised_again(joining.error)
+    async def _both(self, one: str, other: str) -> tuple[tuple[Branch, str], tuple[Branch, str]]:
+        """The shares that hold two paths, and the paths there."""
+        await self._branches.current(one)
+        await self._branches.current(other)
+        return self._branches.find(one), self._branches.find(other)
 
-    def _forget_failures(self) -> None:
-        """Have no memory that grows: what failed may be tried again by now anyway."""
-        now = trio.current_time()
-        for key, joining in tuple(self._joining.items()):
-            if joining.error is not None and now >= joining.until:
-                del self._joining[key]
+    async def _told(self, path: str, ask: Callable[[Branch, str], Awaitable[FileStat]]) -> FileStat:
+        """Have the share that holds `path` tell attributes."""
 
-    async def _serve(self, at: Name, joining: _Joining) -> None:
-        """Be connected to what a link leads to, until cancelled."""
-        try:
-            async with self._connect("\\".join(at)) as share:
-                joining.branch = _Branch(fold(at), share)
-                self._branches.append(joining.branch)
-                joining.known.set()
-                await self._wait_idle(joining.branch)
-                self._leave(joining)
-        except SmbError as error:
-            joining.error = error
-            pause = _REFUSED_AGAIN if isinstance(error, AuthError) else _AGAIN
-            joining.until = trio.current_time() + pause
-            self._say(f"the link {'/'.join(at)} cannot be followed: {error}")
-        except Exception:
-            # Whoever comes to the link is told; the rest of the tree is not to suffer.
-            log.exception("following the link %s ended in a mistake of this program", "/".join(at))
-            joining.error = SmbError(f"the link {'/'.join(at)} cannot be followed", errno=errno.EIO)
-            joining.until = trio.current_time() + _AGAIN
-        finally:
-            self._leave(joining)
-            joining.known.set()
+        async def tell(branch: Branch, rest: str) -> FileStat:
+            numbers = branch.numbers()
+            return numbers.shown(await ask(branch, rest))
 
-    def _leave(self, joining: _Joining) -> None:
-        """From now on the link has to be followed anew."""
-        branch, joining.branch = joining.branch, None
-        if branch is not None:
-            self._branches.remove(branch)
-            del self._joining[branch.at]
+        return await self._at(path, tell)
 
-    async def _wait_idle(self, branch: _Branch) -> None:
-        """Wait until nobody has used a share for a while: fewer seconds where there are many."""
-        while True:
-            limit = _IDLE if len(self._branches) <= _MANY else _IDLE_OF_MANY
-            if branch.idle_for >= limit:
-                return
-            await trio.sleep(_IDLE_OF_MANY / 2)
-
-    def _say(self, words: str) -> None:
-        """Say it in the log, once."""
-        if words not in self._said and len(self._said) < _MOST_SAID:
-            self._said.add(words)
-            log.warning("%s", words)
-
-    async def _change(self, path: str, call: Callable[[Share, str], Awaitable[T]]) -> T:
+    async def _change(self, path: str, call: Callable[[Branch, str], Awaitable[T]]) -> T:
         """Change the name `path`, which must not be a link's."""
 
-        async def change(branch: _Branch, rest: str) -> T:
+        async def change(branch: Branch, rest: str) -> T:
             if not rest and not branch.is_trunk:
                 raise SmbError(f"{path} is a link of the distributed tree", errno=errno.EBUSY)
-            return await call(branch.share, rest)
+            return await call(branch, rest)
 
         return await self._at(path, change)
 
@@ -278,49 +148,45 @@ class Crossing:
         lease: Lease | None = None,
         read: int = 0,
         details: bool = True,
-    ) -> File | FileBehind:
+    ) -> FileAmongLinks:
         """As `Share.open`."""
 
-        async def open_there(branch: _Branch, rest: str) -> File | FileBehind:
+        async def open_there(branch: Branch, rest: str) -> FileAmongLinks:
+            numbers = branch.numbers()
             file = await branch.share.open(
                 rest,
                 access=access,
                 disposition=disposition,
                 options=options,
                 attributes=attributes,
-                lease=lease if branch.is_trunk else None,
+                lease=branch.lease(lease),
                 read=read,
                 details=details,
             )
-            return file if branch.is_trunk else FileBehind(file, self._inside(branch))
+            return FileAmongLinks(file, self._inside(branch), branch.below, numbers)
 
         return await self._at(path, open_there)
 
     async def stat(self, path: str, *, details: bool = True) -> FileStat:
         """As `Share.stat`."""
 
-        async def stat_there(branch: _Branch, rest: str) -> FileStat:
-            return _shown(branch, await branch.share.stat(rest, details=details))
-
-        return await self._at(path, stat_there)
+        return await self._told(path, lambda branch, rest: branch.share.stat(rest, details=details))
 
     async def open_folder(self, path: str, *, lease: Lease | None = None) -> FolderWithLinks:
         """As `Share.open_folder`."""
 
-        async def open_there(branch: _Branch, rest: str) -> FolderWithLinks:
-            folder = await branch.share.open_folder(rest, lease=lease if branch.is_trunk else None)
+        async def open_there(branch: Branch, rest: str) -> FolderWithLinks:
+            numbers = branch.numbers()
+            folder = await branch.share.open_folder(rest, lease=branch.folder_lease(lease))
             branch.begin()
-            return FolderWithLinks(folder, behind=not branch.is_trunk, closed=branch.end)
+            return FolderWithLinks(folder, numbers, branch.end)
 
         return await self._at(path, open_there)
 
     async def mkdir(self, path: str, *, lease: Lease | None = None) -> FileStat:
         """As `Share.mkdir`."""
 
-        async def make_there(branch: _Branch, rest: str) -> FileStat:
-            return _shown(branch, await branch.share.mkdir(rest, lease=lease if branch.is_trunk else None))
-
-        return await self._at(path, make_there)
+        return await self._told(path, lambda branch, rest: branch.share.mkdir(rest, lease=lease))
 
     async def unlink(
         self,
@@ -333,24 +199,22 @@ class Crossing:
     ) -> None:
         """As `Share.unlink`; `aside` is in the same share."""
 
-        async def unlink_there(share: Share, rest: str) -> None:
+        async def unlink_there(branch: Branch, rest: str) -> None:
             there = None
             if aside is not None:
-                other, there = self._find(aside)
-                if other.share is not share:
+                other, there = self._branches.find(aside)
+                if other is not branch:
                     raise crosses(f"rename {path} to {aside}")
-            known = self._known(share, lease, file_id)
-            await share.unlink(rest, aside=there, clear_readonly=clear_readonly, **known)
+            number = branch.numbers().there(file_id)
+            await branch.share.unlink(
+                rest, aside=there, clear_readonly=clear_readonly, lease=lease, file_id=number
+            )
 
         await self._change(path, unlink_there)
 
-    def _known(self, share: Share, lease: Lease | None, file_id: int) -> dict[str, Any]:
-        """What is known of a file: leases and numbers of the trunk alone."""
-        return {"lease": lease, "file_id": file_id} if share is self._trunk.share else {}
-
     async def rmdir(self, path: str, *, lease: Lease | None = None) -> None:
         """As `Share.rmdir`."""
-        await self._change(path, lambda share, rest: share.rmdir(rest, **self._known(share, lease, 0)))
+        await self._change(path, lambda branch, rest: branch.share.rmdir(rest, lease=lease))
 
     async def rename(
         self,
@@ -363,35 +227,29 @@ class Crossing:
         file_id: int = 0,
     ) -> None:
         """As `Share.rename`; EXDEV between shares. Links below a folder go with it."""
-        (branch, old), (other, new) = self._find(source), self._find(target)
+        (branch, old), (other, new) = await self._both(source, target)
         if branch is not other or (not branch.is_trunk and not (old and new)):
             raise crosses(f"rename {source} to {target}")
-        known = self._known(branch.share, lease, file_id)
+        number = branch.numbers().there(file_id)
         try:
             with branch.in_use() as share:
-                await share.rename(old, new, replace=replace, only_file=only_file, **known)
+                await share.rename(
+                    old, new, replace=replace, only_file=only_file, lease=lease, file_id=number
+                )
         except PathNotCovered as error:
             raise crosses(f"rename {source} to {target}") from error
-        self._move(fold(split_name(source)), fold(split_name(target)))
-
-    def _move(self, source: Name, target: Name) -> None:
-        for branch in self._branches:
-            if branch.at[: len(source)] == source:
-                joining = self._joining.pop(branch.at)
-                branch.at = target + branch.at[len(source) :]
-                self._joining[branch.at] = joining
+        self._branches.move(split_name(source), split_name(target))
 
     async def link(
         self, existing: str, new: str, *, replace: bool = False, lease: Lease | None = None
     ) -> None:
         """As `Share.link`; EXDEV between shares."""
-        (branch, old), (other, name) = self._find(existing), self._find(new)
+        (branch, old), (other, name) = await self._both(existing, new)
         if branch is not other:
             raise crosses(f"link {new} to {existing}")
-        known = {"lease": lease} if branch.is_trunk else {}
         try:
             with branch.in_use() as share:
-                await share.link(old, name, replace=replace, **known)
+                await share.link(old, name, replace=replace, lease=lease)
         except PathNotCovered as error:
             raise crosses(f"link {new} to {existing}") from error
 
@@ -416,7 +274,7 @@ class Crossing:
                 creation_ns=creation_ns,
                 change_ns=change_ns,
                 attributes=attributes,
-                lease=lease if branch.is_trunk else None,
+                lease=lease,
             ),
         )
 
@@ -434,19 +292,18 @@ class Crossing:
     ) -> FileStat:
         """As `Share.write_file`."""
 
-        async def write_there(branch: _Branch, rest: str) -> FileStat:
-            own = lease if branch.is_trunk else None
-            return _shown(
-                branch, await branch.share.write_file(rest, data, disposition=disposition, lease=own)
-            )
-
-        return await self._at(path, write_there)
+        return await self._told(
+            path,
+            lambda branch, rest: branch.share.write_file(
+                rest, data, disposition=disposition, lease=branch.lease(lease)
+            ),
+        )
 
     async def copy(
         self, source: str, target: str, *, progress: Callable[[int, int], None] | None = None
     ) -> int:
         """As `Share.copy`; EXDEV between shares."""
-        (branch, old), (other, new) = self._find(source), self._find(target)
+        (branch, old), (other, new) = await self._both(source, target)
         if branch is not other:
             raise crosses(f"copy {source} to {target}")
         with branch.in_use() as share:
@@ -454,7 +311,7 @@ class Crossing:
 
     async def volume_size(self) -> VolumeSize:
         """Of the first share."""
-        return await self._trunk.share.volume_size()
+        return await self._trunk.volume_size()
 
     async def list_eas(self, path: str) -> dict[str, bytes]:
         """As `Share.list_eas`."""
@@ -467,7 +324,3 @@ class Crossing:
     async def set_ea(self, path: str, name: str, value: bytes) -> None:
         """As `Share.set_ea`."""
         await self._at(path, lambda branch, rest: branch.share.set_ea(rest, name, value))
-
-
-def _shown(branch: _Branch, stat: FileStat) -> FileStat:
-    return stat if branch.is_trunk else without_number(stat)

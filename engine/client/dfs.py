@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -53,6 +53,9 @@ from engine.proto.referrals import (
 from engine.wire.constants import Dialect
 from engine.wire.dfs import DfsReferralResponse
 from engine.wire.session import LogoffRequest
+
+if TYPE_CHECKING:
+    from engine.client.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +98,13 @@ class DfsStep:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """The share that was reached, and the way on which it is reached directly from now on."""
+    """The share that was reached, and the way on which it is reached directly from now on. The connection is
+    that of a `lender`, if there is one."""
 
     way: Way
     connection: Connection
     tree: Tree
+    lender: Link | None = None
 
 
 def is_gone(error: SmbError) -> bool:
@@ -120,6 +125,12 @@ class Resolver:
     def has_choice(self) -> bool:
         """Whether what was reached last could be somewhere else as well."""
         return self._place is not None and self._root_of(self._place) is not None
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether there is another target now for what was reached last, or for a link on the way to it."""
+        place = self._place
+        return place is not None and not _leads_to_one(place, self._root_of(place))
 
     def steps(self) -> list[DfsStep]:
         """The referrals that led to what was reached last; none if the share is where its name says."""
@@ -150,12 +161,19 @@ class Resolver:
 
     @asynccontextmanager
     async def arrive(
-        self, way: Way, seconds: float, patience: float, *, leave: bool = False
+        self,
+        way: Way,
+        seconds: float,
+        patience: float,
+        *,
+        leave: bool = False,
+        lenders: Sequence[Link] = (),
     ) -> AsyncGenerator[Arrival, None]:
         """Go to the share, with the account of `way`; it is connected to until the block ends.
 
         Each server has `seconds` for TCP and `patience` for the rest. With `leave` the place that was reached
-        last is out of the question. Raises what `connect` does; `TransportError` with all reasons where
+        last is out of the question. A server that one of `lenders` has a connection to is gone to over that,
+        unless there are other targets. Raises what `connect` does; `TransportError` with all reasons where
         several targets were of no use, `ForeignHost` for one that the account may not be used at.
         """
         skipped = {fold(self._place.place)} if leave and self._place is not None else set[Name]()
@@ -164,13 +182,15 @@ class Resolver:
         place = self._advance(walk, errors)
         while place is not None:
             async with AsyncExitStack() as stack:
-                stay = _Stay(stack, walk, seconds, patience)
+                stay = _Stay(stack, walk, seconds, patience, lenders)
+                stack.callback(stay.leave_trees)
                 server = place.server.casefold()
                 while place is not None and place.server.casefold() == server:
                     arrival = await self._try(stay, place, way, errors)
                     if arrival is not None:
                         place.settle()
                         self._place = place
+                        stay.leave_trees(arrival.tree)
                         yield arrival
                         return
                     place = None if _is_final(errors) else self._advance(walk, errors)
@@ -207,12 +227,14 @@ class Resolver:
         """The share, if it is at `place`; if not, `errors` says why, or the walk goes on from there."""
         try:
             hop = self._way_to(place, way)
-            session = await stay.session(hop)
+            session = await stay.session(hop, may_borrow=_leads_to_one(place))
             with _bounded(stay.limit(stay.patience), hop):
                 tree = await self._look(stay, hop, session, place)
             if tree is not None and fold(place.place) in stay.walk.skipped:
                 raise TransportError("it was left for another target just now", errno=errno.EHOSTDOWN)
         except SmbError as error:
+            if stay.lost_what_was_lent():
+                return await self._try(stay, place, way, errors)
             if isinstance(error, HostUnknown | ForeignHost) and await self._rename(stay, place, way):
                 return None
             log.debug("%s is of no use: %s", hop_name(place), error)
@@ -221,7 +243,7 @@ class Resolver:
             errors.append(error)
             stay.walk.fail(place, error)
             return None
-        return None if tree is None else Arrival(hop, session.connection, tree)
+        return None if tree is None else Arrival(hop, session.connection, tree, stay.lender)
 
     async def _rename(self, stay: _Stay, place: Place, way: Way) -> bool:
         """Whether there are other names for the host of `place`, which come next."""
@@ -238,8 +260,8 @@ class Resolver:
         hop = self._way_to(place, way)
         async with AsyncExitStack() as stack:
             patience = min(stay.patience, _ONE_OF_SEVERAL)
-            visit = _Stay(stack, stay.walk, min(stay.seconds, _ONE_OF_SEVERAL), patience)
-            session = await visit.session(hop)
+            visit = _Stay(stack, stay.walk, min(stay.seconds, _ONE_OF_SEVERAL), patience, ())
+            session = await visit.session(hop, may_borrow=False)
             with _bounded(visit.patience, hop):
                 response = await visit.referrals(hop, session, join_name((domain,)) if domain else "")
             visit.take_leave()
@@ -263,7 +285,7 @@ class Resolver:
     async def _look(self, stay: _Stay, hop: Way, session: Session, place: Place) -> Tree | None:
         """Connect to a place's share and see whether its folder is there; None if it is elsewhere."""
         try:
-            tree = await hop.connect_share(session, hop.unc.tree_path, place.prefix)
+            tree = await stay.connect_share(hop, session, hop.unc.tree_path, place.prefix)
         except NtStatusError as refusal:
             if (place.entry is not None and place.entry.is_root) or not is_gone(refusal):
                 raise
@@ -305,23 +327,40 @@ class Resolver:
 
 
 class _Stay:
-    """One server on the way: its connection lasts for as many places in a row as it has."""
+    """One server on the way: its connection lasts for as many places in a row as it has. `lender` is whose
+    that is, if it is borrowed."""
 
-    def __init__(self, stack: AsyncExitStack, walk: Walk, seconds: float, patience: float) -> None:
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        walk: Walk,
+        seconds: float,
+        patience: float,
+        lenders: Sequence[Link],
+    ) -> None:
         self.walk = walk
         self.patience = patience
         self.seconds = seconds
+        self.lender: Link | None = None
+        self._lenders = lenders
         self._stack = stack
         self._session: Session | None = None
         self._controls: TreeControls | None = None
+        self._trees: list[Tree] = []
+        """Those that were connected to here, and are not left yet."""
 
     def limit(self, seconds: float) -> float:
         """The seconds, or fewer where something else can be tried."""
         return min(seconds, _ONE_OF_SEVERAL) if self.walk.has_more else seconds
 
-    async def session(self, hop: Way) -> Session:
+    async def session(self, hop: Way, *, may_borrow: bool) -> Session:
         """The session on the server, which `hop` leads to."""
-        if self._session is not None and not self._session.connection.lost.is_set():
+        is_there = self._session is not None and not self._session.connection.lost.is_set()
+        if self._session is not None and is_there and (may_borrow or self.lender is None):
+            return self._session
+        self.take_leave()
+        self._session = self._borrow(hop) if may_borrow else None
+        if self._session is not None:
             return self._session
         connection = await self._stack.enter_async_context(hop.connection(self.limit(self.seconds)))
         with _bounded(self.limit(self.patience), hop):
@@ -345,17 +384,58 @@ class _Stay:
         if session.connection.negotiated.dialect is Dialect.SMB_3_1_1:
             with hop.at("share"):
                 self._controls, response = await connect_for_referrals(session, hop.unc.server, name)
+            self._trees.append(self._controls.tree)
             return response
         # Older dialects are confirmed before anything is believed.
-        self._controls = TreeControls(await hop.connect_share(session, f"\\\\{hop.unc.server}\\IPC$"))
+        tree = await self.connect_share(hop, session, f"\\\\{hop.unc.server}\\IPC$")
+        self._controls = TreeControls(tree)
         return None
 
+    def _borrow(self, hop: Way) -> Session | None:
+        for lender in self._lenders:
+            session = lender.lend(hop)
+            if session is not None:
+                self.lender = lender
+                return session
+        return None
+
+    def lost_what_was_lent(self) -> bool:
+        """Whether a borrowed connection was just lost; none is borrowed here any more then."""
+        is_lost = self._session is not None and self._session.connection.lost.is_set()
+        if self.lender is None or not is_lost:
+            return False
+        self._lenders = ()
+        return True
+
+    async def connect_share(self, hop: Way, session: Session, path: str, prefix: str = "") -> Tree:
+        """A share of the server. Raises what `Way.connect_share` does."""
+        tree = await hop.connect_share(session, path, prefix)
+        self._trees.append(tree)
+        return tree
+
+    def leave_trees(self, but: Tree | None = None) -> None:
+        """Leave all shares, or all but one, on a borrowed connection, without waiting for the server."""
+        trees, self._trees, self._controls = self._trees, [], None
+        for tree in trees:
+            if tree is not but and self.lender is not None:
+                tree.disconnect_later()
+
     def take_leave(self) -> None:
-        """Log off; the connection ends with the stack."""
-        if self._session is not None:
+        """Log off; the connection ends with the stack. One that is borrowed is given back."""
+        session, self._session = self._session, None
+        if self.lender is not None:
+            self.leave_trees()
+            self.lender = None
+        elif session is not None:
             # Servers hang up after LOGOFF, which is no loss then. Nobody waits for its answer.
-            self._session.connection.end()
-            self._session.connection.send_later([LogoffRequest()], self._session.batch())
+            session.connection.end()
+            session.connection.send_later([LogoffRequest()], session.batch())
+
+
+def _leads_to_one(place: Place, root: Entry | None = None) -> bool:
+    """Whether there is nothing else to be tried in place of `place`, which the root's entry may name."""
+    entries = [one.entry for one in place.way if one.entry is not None]
+    return all(len(entry.targets) == 1 for entry in (*entries, *([root] if root is not None else [])))
 
 
 @contextmanager

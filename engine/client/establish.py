@@ -21,6 +21,7 @@ from engine.client.tree import Tree, connect_tree
 from engine.crypto.preauth import PreauthIntegrity
 from engine.errors import (
     NotWelcome,
+    NtStatusError,
     RemoteProtocolError,
     SmbError,
     TransportError,
@@ -131,6 +132,28 @@ class Way:
         )
         error.stage = self.stage
         return error
+
+    async def set_up_all(
+        self, connection: Connection, seconds: float, previous_session_id: int, trees: Sequence[Tree]
+    ) -> list[Tree | SmbError]:
+        """The same for all shares that were connected to on one connection: each as it is on the new one, or
+        what the server says that does not let us have it any more; raised, if it lets us have none."""
+        with trio.move_on_after(seconds):
+            session = await self.log_on(connection, previous_session_id)
+            found = [await self._connect_again(session, tree) for tree in trees]
+            refusals = [each for each in found if isinstance(each, SmbError)]
+            if len(refusals) == len(found):
+                raise refusals[0]
+            return found
+        raise self.silent(seconds)
+
+    async def _connect_again(self, session: Session, tree: Tree) -> Tree | SmbError:
+        try:
+            return await self.connect_share(session, tree.path, tree.prefix)
+        except (NtStatusError, RemoteProtocolError) as refusal:
+            if session.connection.lost.is_set():
+                raise
+            return refusal
 
     async def _set_up(self, connection: Connection, previous_session_id: int) -> Tree:
         session = await self.log_on(connection, previous_session_id)

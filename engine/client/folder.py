@@ -161,7 +161,7 @@ async def open_folder(
     tree: Tree, path: str, pattern: str, max_transact: int, lease: Lease | None = None
 ) -> Folder:
     """Open a folder, under `lease` if given, and read its first entries (one round trip)."""
-    with tree.connection.leases.claim(lease, is_folder=True) as claim:
+    with tree.claim(lease, is_folder=True) as claim:
         create = _opening(path, claim.oplock_level, (*claim.contexts, QueryOnDiskIdRequest()))
         listing = _Listing(f"list {path or 'the share'}", pattern, min(_BATCH_ROOM, max_transact))
         response = await listing.open(tree, create)

@@ -289,7 +289,7 @@ class Keeping:
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
         lease = self._lease if self._is_leased else None
-        with connection.leases.claim(lease, takes_back=True) as claim:
+        with tree.claim(lease, takes_back=True) as claim:
             context = self._durability.reconnecting(handle.file_id)
             create = self._create(path, claim.oplock_level, (context, *claim.contexts))
             (reply,) = await tree.attempt(connection, batch, [create], "")
@@ -307,7 +307,7 @@ class Keeping:
         tree, handle = self._tree, self.handle
         connection, batch, epoch = tree.connection, tree.batch, tree.epoch
         durability = Durability(tree, self._lease)
-        with durability, connection.leases.claim(self._lease) as claim:
+        with durability, tree.claim(self._lease) as claim:
             create = self._create(path, claim.oplock_level, (*claim.contexts, *durability.contexts))
             requests: list[Request] = [create, query_all(FILE_ID_RELATED)]
             what = f"open {path} again"

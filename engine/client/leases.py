@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from engine.proto.inflight import Request
-from engine.proto.leases import LeaseRecord, LeaseTable
+from engine.proto.leases import LeaseRecord
+
+Send = Callable[[Request], Awaitable[None]]
+"""Sends an acknowledgement; returns when the server has answered, or the connection is lost."""
+
+
+async def _nowhere(request: Request) -> None:
+    raise AssertionError("a lease that was never in use owes nothing")
 
 
 class Lease(LeaseRecord):
     """The caching rights of one file, shared by every handle that is opened with it.
 
-    Made by `Share.lease`. The owner reads `key`, `state`, `term` and `needs_acknowledgement`, and calls
-    `acknowledge`; all else is for the connection, which keeps the record up to date.
+    Made by `Share.lease` or `Crossing.lease`, and used at one server at a time. The owner reads `key`,
+    `state`, `term` and `needs_acknowledgement`, and calls `acknowledge`; all else is for the connection,
+    which keeps the record up to date.
     """
 
-    def __init__(
-        self,
-        table: LeaseTable,
-        on_break: Callable[[Lease], None],
-        send: Callable[[Request], Awaitable[None]],
-    ) -> None:
-        super().__init__(table)
+    def __init__(self, on_break: Callable[[Lease], None]) -> None:
+        super().__init__()
         self.durability: object | None = None
         """That of the one open file which the server is asked to keep over a lost connection."""
         self.durable_from = float("-inf")
@@ -29,7 +32,8 @@ class Lease(LeaseRecord):
         self.path: str | None = None
         """The name by which a file was opened again with it last: on Samba it belongs to that one."""
         self._on_break = on_break
-        self._send = send
+        self.send: Send = _nowhere
+        """Sends acknowledgements to the server at which it is in use."""
 
     def tell_owner(self) -> None:
         """Call the owner's `on_break`."""
@@ -42,5 +46,5 @@ class Lease(LeaseRecord):
         acknowledgement is sent all the same.
         """
         while (request := self.next_acknowledgement()) is not None:
-            await self._send(request)
+            await self.send(request)
             self.answered(request)

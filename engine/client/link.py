@@ -1,4 +1,4 @@
-"""Keeping one share connected: a lost connection is made anew, and what was open is brought back.
+"""Keeping shares connected: a lost connection is made anew, and what was open is brought back.
 
     connected → lost → (connecting → refused or unreachable)* → connected, files being opened again
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import trio
@@ -96,15 +96,21 @@ _BY_ADDRESS: Final = (errno.EHOSTUNREACH, errno.EIO)
 
 
 class Link:
-    """The life of one tree over its connections. `run` is its task; `end` ends it."""
+    """The life of one tree over its connections, and of guests: further trees of its server. `run` is its
+    task; `end` ends it. With guests it goes to no other server in place of this one."""
 
     def __init__(self, way: Way, tree: Tree, resolver: Resolver | None = None) -> None:
         self.scope = trio.CancelScope(shield=True)
         """Around `run`. Shielded, as a cancelled mount still writes what it has."""
         self.history = History()
         self._way = way
-        self._tree = tree
+        self._credentials = way.credentials
+        self._trees = [tree]
+        self._connection = tree.connection
+        self._session = tree.session
         self._resolver = resolver
+        self._refusals: dict[Tree, SmbError] = {}
+        """What the server says of trees that it does not let us have, where it does others."""
         self._look_elsewhere_at = 0.0
         self._refusal: SmbError | None = None
         self._said = ""
@@ -122,7 +128,7 @@ class Link:
     async def run(self) -> None:
         """Attend to the connections, one after the other, until cancelled."""
         with self.scope:
-            await self._attend(self._tree.connection, self._tree.session)
+            await self._attend(self._connection, self._session)
             while True:
                 await self._come_back()
 
@@ -131,24 +137,58 @@ class Link:
         self._ended = True
         self._tell()
 
-    async def wait_up(self) -> None:
-        """Wait until there is a connection again; raises `SmbError` if there will be none for now."""
-        while self._tree.is_settling or self._tree.connection.lost.is_set():
-            if self._ended:
+    async def wait_up(self, tree: Tree) -> None:
+        """Wait until a tree is connected again; raises `SmbError` if it will not be for now."""
+        while tree.is_settling or tree.connection.lost.is_set():
+            if self._ended or tree not in self._trees:
                 raise TransportError("the connection was closed", errno=errno.EHOSTDOWN)
-            if self._refusal is not None:
-                raise raised_again(self._refusal)
+            refusal = self._refusals.get(tree, self._refusal)
+            if refusal is not None:
+                raise raised_again(refusal)
             await self._changed.wait()
 
-    async def wait_returned(self) -> None:
-        """Wait until there is a connection, however long that takes and whoever is refused meanwhile."""
-        while self._tree.is_settling or self._tree.connection.lost.is_set():
+    async def wait_returned(self, tree: Tree) -> None:
+        """Wait until a tree is connected, however long that takes and whoever is refused meanwhile."""
+        while tree.is_settling or tree.connection.lost.is_set():
             await self._changed.wait()
 
     @property
     def is_refused(self) -> bool:
         """Whether the server, though it was reached again, does not want us."""
         return self._refusal is not None
+
+    def is_of(self, tree: Tree) -> bool:
+        """Whether it is the tree's own, and not one that it is a guest of."""
+        return self._trees[0] is tree
+
+    def lend(self, way: Way) -> Session | None:
+        """The session, for a share that `way` leads to: if it is there now, on that server, for that account
+        and as protected, and not to go to another server at the loss of this one."""
+        if self._ended or self._connection.lost.is_set():
+            return None
+        if self._resolver is not None and self._resolver.has_alternatives:
+            return None
+        own = self._way
+        is_same = (
+            way.unc.server.casefold() == own.unc.server.casefold()
+            and (way.host, way.port, way.config) == (own.host, own.port, own.config)
+            and way.credentials == self._credentials
+        )
+        return self._session if is_same else None
+
+    def take_in(self, tree: Tree) -> None:
+        """Have a guest, which was connected to on the session that was lent; raises `TransportError` if that
+        is lost: what takes its place may be another server's."""
+        if self._ended or tree.connection is not self._connection or self._connection.lost.is_set():
+            raise TransportError(f"the connection to {self._way.unc.server} was just lost")
+        tree.link = self
+        self._trees.append(tree)
+
+    def let_go(self, tree: Tree) -> None:
+        """Have a guest no longer: who waits for it gets an error."""
+        self._trees.remove(tree)
+        self._refusals.pop(tree, None)
+        self._tell()
 
     async def authenticate_again(self, connection: Connection) -> None:
         """Renew a session that has expired, once for all requests that it refuses at the same time."""
@@ -158,7 +198,7 @@ class Link:
         self._renewal = trio.Event()
         try:
             with trio.move_on_after(self._way.config.timeout) as scope:
-                await log_on_again(self._tree.session, self._way.credentials)
+                await log_on_again(self._session, self._way.credentials)
             if scope.cancelled_caught:
                 connection.abort(TransportError("the server does not answer the renewed log-on"))
         except SmbError as error:
@@ -167,12 +207,12 @@ class Link:
             self._renewal.set()
             self._renewal = None
 
-    def restore_soon(self, handle: Handle) -> None:
+    def restore_soon(self, tree: Tree, handle: Handle) -> None:
         """Have a file opened again that the server has forgotten."""
         if self._nursery is not None:
             handle.epoch = -1
             handle.await_restoration()
-            self._nursery.start_soon(self._restore_forgotten, handle)
+            self._nursery.start_soon(self._restore_forgotten, tree, handle)
 
     async def _reach(self) -> bool:
         self._probes += 1
@@ -189,11 +229,14 @@ class Link:
             self._nursery = nursery
             nursery.start_soon(connection.run_echo, self._way.config.echo_interval, session.batch())
             nursery.start_soon(LineWatch(connection, session.batch(), self._reach).run)
-            nursery.start_soon(self._settle)
+            for tree in self._trees:
+                nursery.start_soon(self._settle if tree.connection is connection else self._rejoin, tree)
             error = await connection.wait_lost()
             self.history.note_loss(error)
             self._nursery = None
-            self._tree.is_settling = False
+            self._refusals.clear()
+            for tree in self._trees:
+                tree.is_settling = False
             nursery.cancel_scope.cancel()
         log.debug("the connection to %s is lost: %s", self._way.unc, error)
 
@@ -227,7 +270,7 @@ class Link:
 
     def _may_leave(self, error: SmbError, begun: float) -> bool:
         """Whether it is time to try another target: what is open does not come along."""
-        if self._resolver is None or not self._resolver.has_choice:
+        if self._resolver is None or not self._resolver.has_choice or len(self._trees) > 1:
             return False
         now = trio.current_time()
         if now < self._look_elsewhere_at or (now < begun + _LOYALTY and not is_gone(error)):
@@ -242,7 +285,7 @@ class Link:
             async with self._resolver.arrive(self._way, seconds, self._patience, leave=True) as found:
                 log.warning("%s is replaced by %s", self._way.unc, found.way.unc)
                 self._way = found.way
-                await self._go_on(found.tree, begun, elsewhere=True)
+                await self._go_on({self._trees[0]: found.tree}, begun, elsewhere=True)
         except SmbError as error:
             log.debug("%s is nowhere else: %s", self._way.unc, error)
             return False
@@ -287,44 +330,91 @@ class Link:
         error: SmbError | None = None
         try:
             async with self._way.connection(min(seconds, self._way.config.timeout), address) as connection:
-                previous = self._tree.session.state.session_id
+                trees = tuple(self._trees)
                 try:
-                    tree = await self._way.set_up(connection, self._patience, previous)
+                    found = await self._set_up(connection, trees)
                 except SmbError as refusal:
                     error = refusal
                     if isinstance(refusal, TransportError) and not connection.lost.is_set():
                         self._patience = min(2 * self._patience, self._way.config.timeout)
                 else:
-                    await self._go_on(tree, begun)
+                    await self._go_on(dict(zip(trees, found, strict=True)), begun)
         except SmbError as unreachable:
             error = unreachable
         return error
 
-    async def _go_on(self, tree: Tree, begun: float, *, elsewhere: bool = False) -> None:
-        self._tree.adopt(tree, elsewhere=elsewhere)
-        self._tree.is_settling = True
+    async def _set_up(self, connection: Connection, trees: Sequence[Tree]) -> list[Tree | SmbError]:
+        """All trees on a new connection, or what the server says of them."""
+        previous = self._session.state.session_id
+        if len(trees) == 1:
+            return [await self._way.set_up(connection, self._patience, previous)]
+        return await self._way.set_up_all(connection, self._patience, previous, trees)
+
+    async def _go_on(
+        self, found: Mapping[Tree, Tree | SmbError], begun: float, *, elsewhere: bool = False
+    ) -> None:
+        for tree, now in found.items():
+            if isinstance(now, Tree):
+                self._connection, self._session = now.connection, now.session
+                self._adopt(tree, now, elsewhere=elsewhere)
+            elif tree in self._trees:
+                self._refuse(tree, now)
         self._refusal = None
-        self._address = tree.connection.remote_address
+        self._address = self._connection.remote_address
         self._patience = min(_SET_UP, self._way.config.timeout)
         self._refused.clear()
         self._said = ""
         log.debug("connected to %s again after %.1f s", self._way.unc, trio.current_time() - begun)
-        await self._attend(tree.connection, tree.session)
+        await self._attend(self._connection, self._session)
 
-    async def _settle(self) -> None:
-        """Have all files opened again; who waits for the connection goes on behind that, or after a while."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._restore_all, nursery.cancel_scope)
-            await trio.sleep(_SETTLING)
-            self._go()
+    def _adopt(self, tree: Tree, now: Tree, *, elsewhere: bool = False) -> None:
+        """Have a tree go on as it is now, unless it was let go meanwhile."""
+        if tree in self._trees:
+            tree.adopt(now, elsewhere=elsewhere)
+            tree.is_settling = True
+        else:
+            now.disconnect_later()
 
-    def _go(self) -> None:
-        self._tree.is_settling = False
-        self.history.note_return()
+    def _refuse(self, tree: Tree, error: SmbError) -> None:
+        """The server does not let us have a tree, but others."""
+        self._refusals[tree] = error
+        self._say(f"{tree.path} is refused since the connection was lost: {error}")
         self._tell()
 
-    async def _restore_all(self, sleeping: trio.CancelScope) -> None:
-        tree, connection = self._tree, self._tree.connection
+    async def _rejoin(self, tree: Tree) -> None:
+        """Bring a tree to the present connection on which it is not yet, however long it is refused."""
+        connection, session = self._connection, self._session
+        while tree in self._trees:
+            if tree in self._refusals:
+                await trio.sleep(_REFUSED)
+            try:
+                found = await self._way.connect_share(session, tree.path, tree.prefix)
+            except SmbError as error:
+                if connection.lost.is_set():
+                    return
+                if tree in self._trees:
+                    self._refuse(tree, error)
+            else:
+                self._refusals.pop(tree, None)
+                self._adopt(tree, found)
+                await self._settle(tree)
+                return
+
+    async def _settle(self, tree: Tree) -> None:
+        """Have all files opened again; who waits for the tree goes on behind that, or after a while."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._restore_all, tree, nursery.cancel_scope)
+            await trio.sleep(_SETTLING)
+            self._go(tree)
+
+    def _go(self, tree: Tree) -> None:
+        tree.is_settling = False
+        if self.is_of(tree):
+            self.history.note_return()
+        self._tell()
+
+    async def _restore_all(self, tree: Tree, sleeping: trio.CancelScope) -> None:
+        connection = tree.connection
         lost = [handle for handle in tree.handles if handle.epoch != tree.epoch]
         not_given_back: list[Handle] = []
         # Samba gives a file back only while it is not open otherwise. An open without a lease would break one
@@ -333,45 +423,47 @@ class Link:
         leaseless = [handle for handle in lost if not handle.has_lease]
         for handles in (durable, leaseless, lost):
             if not not_given_back:
-                await self._restore_each(handles, not_given_back)
+                await self._restore_each(tree, handles, not_given_back)
         if not_given_back:
             # Samba notes the process of this connection as the one that has the file open before it refuses,
             # and opens by others wait for that process in vain until it is gone.
             connection.abort(TransportError(f"the server does not give {len(not_given_back)} files back"))
             return
-        self._go()
+        self._go(tree)
         sleeping.cancel()
 
-    async def _restore_each(self, handles: Sequence[Handle], not_given_back: list[Handle]) -> None:
+    async def _restore_each(
+        self, tree: Tree, handles: Sequence[Handle], not_given_back: list[Handle]
+    ) -> None:
         limit = trio.CapacityLimiter(_AT_ONCE)
         async with trio.open_nursery() as nursery:
             for handle in handles:
-                if handle.epoch != self._tree.epoch:
-                    nursery.start_soon(self._restore, handle, limit, not_given_back)
+                if handle.epoch != tree.epoch:
+                    nursery.start_soon(self._restore, tree, handle, limit, not_given_back)
 
     async def _restore(
-        self, handle: Handle, limit: trio.CapacityLimiter, not_given_back: list[Handle]
+        self, tree: Tree, handle: Handle, limit: trio.CapacityLimiter, not_given_back: list[Handle]
     ) -> None:
         """Open one file again. If the connection is lost meanwhile, the next one's turn does it, and the same
         with those that are `not_given_back`."""
         async with limit:
-            if handle in self._tree.handles:
+            if handle in tree.handles:
                 try:
-                    await self._restore_once(handle)
+                    await self._restore_once(tree, handle)
                 except NotGivenBack as error:
                     log.debug("%s", error)
                     not_given_back.append(handle)
 
-    async def _restore_forgotten(self, handle: Handle) -> None:
+    async def _restore_forgotten(self, tree: Tree, handle: Handle) -> None:
         try:
-            await self._restore_once(handle)
+            await self._restore_once(tree, handle)
         except NotGivenBack as error:
             # It was closed on the server, which therefore has nothing of it left.
             log.debug("%s", error)
-            await self._restore_once(handle)
+            await self._restore_once(tree, handle)
 
-    async def _restore_once(self, handle: Handle) -> None:
-        tree, connection = self._tree, self._tree.connection
+    async def _restore_once(self, tree: Tree, handle: Handle) -> None:
+        connection = tree.connection
         assert handle.restore is not None
         try:
             await handle.restore()

@@ -115,7 +115,7 @@ class Opener:
     async def _open_once(self, wanted: Wanted) -> File:
         await self._tree.ready()
         tree, durability = self._tree, Durability(self._tree, wanted.lease)
-        with durability, tree.connection.leases.claim(wanted.lease) as claim:
+        with durability, tree.claim(wanted.lease) as claim:
             create = CreateRequest(
                 requested_oplock_level=claim.oplock_level,
                 desired_access=wanted.access | Access.READ_ATTRIBUTES,

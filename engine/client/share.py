@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -31,6 +31,7 @@ from engine.client.leases import Lease
 from engine.client.link import Link
 from engine.client.opening import Opener, Span, Wanted, was_made
 from engine.client.outcomes import was_linked, was_removed, was_renamed
+from engine.client.rooting import below
 from engine.client.stat import (
     DirectoryEntry,
     FileStat,
@@ -68,7 +69,6 @@ from engine.wire.constants import (
     ShareAccess,
 )
 from engine.wire.create import CloseRequest, CloseResponse, CreateRequest, CreateResponse
-from engine.wire.create_contexts import CreateContext
 from engine.wire.fscc_set import (
     FileDispositionInformation,
     FileEndOfFileInformation,
@@ -94,7 +94,6 @@ _CLOSE: Final = CloseRequest(file_id=FILE_ID_RELATED)
 _CLOSE_TELLING: Final = CloseRequest(file_id=FILE_ID_RELATED, flags=CloseFlags.POSTQUERY_ATTRIB)
 _QUERY_ALL: Final = query_all(FILE_ID_RELATED)
 _NO_OPTIONS: Final = CreateOptions(0)
-_NO_LEASE: Final[tuple[int, Sequence[CreateContext]]] = (OplockLevel.NONE, ())
 _VOLUME_ROOM: Final = 64
 _REMOVAL_SECONDS: Final = 10.0
 """For removing what could not be finished, also while everything is being ended."""
@@ -150,6 +149,26 @@ class Share(TreeControls):
         return self._tree.is_distributed
 
     @property
+    def place(self) -> str:
+        r"""`\\server\share\folder` that its paths start at now."""
+        return below(self._tree.path, self._tree.prefix)
+
+    @property
+    def moves(self) -> int:
+        """How often another server has taken the place of the one before."""
+        return self._tree.moves
+
+    @property
+    def lender(self) -> Link | None:
+        """Who may let other shares of the server use this one's connection; None if it is lent itself."""
+        return self._link if self._link is not None and self._link.is_of(self._tree) else None
+
+    @property
+    def line(self) -> object:
+        """What is the same object for shares on one connection."""
+        return self._link or self._tree
+
+    @property
     def has_open_files(self) -> bool:
         """Whether files are open that would be opened again on another connection (`reconnect`)."""
         return bool(self._tree.handles)
@@ -202,7 +221,7 @@ class Share(TreeControls):
     async def wait_returned(self) -> None:
         """Wait until a lost connection is made anew; for ever if none is."""
         if self._link is not None:
-            await self._link.wait_returned()
+            await self._link.wait_returned(self._tree)
         elif self.is_lost:
             await trio.sleep_forever()
 
@@ -229,7 +248,7 @@ class Share(TreeControls):
         it back, a lost connection does or a grant turns out to be lower, and must not wait: whoever owns
         the lease writes and drops what it has to in a task of its own and then calls `acknowledge`.
         """
-        return Lease(self._tree.connection.leases, on_break, self._tree.acknowledge)
+        return Lease(on_break)
 
     async def open(
         self,
@@ -310,7 +329,7 @@ class Share(TreeControls):
         `lease`, here and below, may be one that the server never granted: it then only says in which folder
         something is done, see `LeaseRecord.folder`.
         """
-        level, contexts = lease.asked_for_changes() if lease is not None else _NO_LEASE
+        level, contexts = self._tree.connection.leases.asked_for_changes(lease)
         create = CreateRequest(
             requested_oplock_level=level,
             desired_access=_ATTRIBUTES,
@@ -495,7 +514,7 @@ class Share(TreeControls):
         what: str,
         lease: Lease | None,
     ) -> None:
-        level, contexts = lease.asked_for_changes() if lease is not None else _NO_LEASE
+        level, contexts = self._tree.connection.leases.asked_for_changes(lease)
         create = CreateRequest(
             requested_oplock_level=level,
             desired_access=access,
@@ -550,7 +569,7 @@ class Share(TreeControls):
         """
         if len(data) > min(self.max_write, self._tree.connection.room_beside(3)):
             return await self._write_in_parts(path, data, disposition, 0, lease)
-        level, contexts = lease.asked_for_changes() if lease is not None else _NO_LEASE
+        level, contexts = self._tree.connection.leases.asked_for_changes(lease)
         create = CreateRequest(
             requested_oplock_level=level,
             desired_access=Access.WRITE_DATA | _ATTRIBUTES,

@@ -11,6 +11,7 @@ from typing import Final, Protocol, TypeVar
 from engine import ntstatus
 from engine.client.connection import Batch, Connection
 from engine.client.handles import ON_A_FILE, Handle
+from engine.client.leases import Lease
 from engine.client.repeating import may_repeat
 from engine.client.rooting import below, rooted
 from engine.client.session import Session
@@ -31,6 +32,7 @@ from engine.errors import (
 )
 from engine.proto.credits import CreditShortage
 from engine.proto.inflight import Reply, Request
+from engine.proto.leases import Claim
 from engine.wire.constants import Command, ShareCapabilities, ShareFlags, ShareType
 from engine.wire.create import CloseRequest, CreateRequest, CreateResponse
 from engine.wire.primitives import FILE_ID_RELATED, FileId
@@ -65,13 +67,13 @@ class ResponseType(Protocol[_Response]):
 class Link(Protocol):
     """Who brings a tree back when its connection is lost; `engine.client.link.Link`."""
 
-    async def wait_up(self) -> None:
-        """Wait until there is a connection again; raises `SmbError` if there will be none for now."""
+    async def wait_up(self, tree: Tree) -> None:
+        """Wait until a tree is connected again; raises `SmbError` if it will not be for now."""
 
     async def authenticate_again(self, connection: Connection) -> None:
         """Renew a session that has expired; if that fails, the connection is ended."""
 
-    def restore_soon(self, handle: Handle) -> None:
+    def restore_soon(self, tree: Tree, handle: Handle) -> None:
         """Have a file opened again that the server has forgotten."""
 
 
@@ -173,7 +175,7 @@ class Tree:
             if self.link is None:
                 return connection
             if self.is_settling or connection.lost.is_set():
-                await self.link.wait_up()
+                await self.link.wait_up(self)
             elif handle is None or handle.epoch == self.epoch:
                 return connection
             elif handle in self.handles:
@@ -203,7 +205,7 @@ class Tree:
                 connection.abort(TransportError(f"the server ended the session: {error}"))
             case FileClosed() if handle is not None and handle in self.handles:
                 if handle.epoch == self.epoch:
-                    self.link.restore_soon(handle)
+                    self.link.restore_soon(self, handle)
             case _:
                 return False
         return True
@@ -399,6 +401,14 @@ class Tree:
         (reply,) = await self.exchange(request, what=what, handle=handle)
         return response_type.decode_untrusted(reply.message)
 
+    def claim(self, lease: Lease | None, *, is_folder: bool = False, takes_back: bool = False) -> Claim:
+        """Announce a CREATE on the present connection that asks for `lease`, whose breaks are acknowledged
+        there from now on; arguments as of `LeaseTable.claim`."""
+        claim = self.connection.leases.claim(lease, is_folder=is_folder, takes_back=takes_back)
+        if lease is not None and claim.lease is lease:
+            lease.send = self.acknowledge
+        return claim
+
     async def acknowledge(self, request: Request) -> None:
         """Send the acknowledgement of a break and wait until it is taken.
 
@@ -416,6 +426,10 @@ class Tree:
     async def disconnect(self) -> None:
         """Let the server forget the share; raises `SmbError` if it cannot be told."""
         await self.connection.request(TreeDisconnectRequest(), self.batch, urgent=True)
+
+    def disconnect_later(self) -> None:
+        """The same without waiting for the server, or for whether it can be told."""
+        self.connection.send_later([TreeDisconnectRequest()], self.batch)
 
 
 def _close_opened(connection: Connection, batch: Batch, replies: Sequence[Reply]) -> None:

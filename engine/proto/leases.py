@@ -67,10 +67,13 @@ def _is_newer(epoch: int, than: int) -> bool:
 class LeaseRecord:
     """The caching rights of one file, shared by every handle that is opened with them.
 
+    It belongs to a connection's table while it is in use there, and to none otherwise: where the file is need
+    not be known before it is opened.
+
     **Invariant:** `state` is 0 unless a file is open with this lease.
     """
 
-    def __init__(self, table: LeaseTable) -> None:
+    def __init__(self) -> None:
         self.key = secrets.token_bytes(16)
         """What the server knows the lease by."""
         self.is_folder = False
@@ -80,7 +83,7 @@ class LeaseRecord:
         self.term = 0
         """Counts how often READ_CACHING was gained. What was cached at one term is good as long as the
         term is the same and the state has READ_CACHING."""
-        self._table = table
+        self._table: LeaseTable | None = None
         self.folder: LeaseRecord | None = None
         """The lease of the folder that the file's name is in: what is done with this lease there does not
         break it, whether the server has granted it or not."""
@@ -136,27 +139,36 @@ class LeaseRecord:
         if isinstance(request, LeaseBreakAcknowledgement):
             self._unanswered.remove(request.lease_state)
 
-    def asked_for_changes(self) -> tuple[int, Sequence[CreateContext]]:
+    def may_be_used_in(self, table: LeaseTable) -> bool:
+        """Whether it is in use with no other table."""
+        return self._table in (None, table)
+
+    def begin_use(self, table: LeaseTable, claim: Claim) -> None:
+        """A CREATE asks for it at the server whose table this is, which `may_be_used_in` says it may."""
+        self._table = table
+        self.claims.add(claim)
+
+    def asked_for_changes(self, kind: LeaseKind) -> tuple[int, Sequence[CreateContext]]:
         """Oplock level and contexts of a CREATE by path that is to break neither this lease nor `folder`."""
-        if self._table.kind not in (LeaseKind.V1, LeaseKind.V2):
+        if kind not in (LeaseKind.V1, LeaseKind.V2):
             return _NO_OPLOCK, ()
         if not (self._levels or self.claims or self.folder is not None):
             return _NO_OPLOCK, ()
-        return _LEASED, (self._context(self.state),)
+        return _LEASED, (self._context(kind, self.state),)
 
-    def asked_for_folder(self) -> tuple[int, Sequence[CreateContext]]:
+    def asked_for_folder(self, kind: LeaseKind) -> tuple[int, Sequence[CreateContext]]:
         """Oplock level and contexts of the CREATE of a folder that asks for all there is."""
-        return _LEASED, (self._context(_FOLDER),)
+        return _LEASED, (self._context(kind, _FOLDER),)
 
-    def asked_for_open(self) -> tuple[int, Sequence[CreateContext]]:
+    def asked_for_open(self, kind: LeaseKind) -> tuple[int, Sequence[CreateContext]]:
         """Oplock level and contexts of a CREATE that asks for all there is."""
-        if self._table.kind is LeaseKind.OPLOCK:
+        if kind is LeaseKind.OPLOCK:
             # A second batch oplock would break the first: oplocks belong to handles, not to clients.
             return (_LEVEL_II if self._levels or self.claims else _BATCH), ()
-        return _LEASED, (self._context(_ALL),)
+        return _LEASED, (self._context(kind, _ALL),)
 
-    def _context(self, state: int) -> GrantContext:
-        if self._table.kind is LeaseKind.V1:
+    def _context(self, kind: LeaseKind, state: int) -> GrantContext:
+        if kind is LeaseKind.V1:
             return create_contexts.Lease(self.key, state)
         flags, folder_key = 0, bytes(16)
         if self.folder is not None:
@@ -223,11 +235,11 @@ class LeaseRecord:
         is_sure = isinstance(grant, LeaseV2) and not _is_newer(grant.epoch, self._epoch)
         return None if is_sure else 0
 
-    def take_break(self, notification: LeaseBreakNotification) -> None:
+    def take_break(self, notification: LeaseBreakNotification, kind: LeaseKind) -> None:
         """[MS-SMB2] 3.2.5.19.2."""
         new_state, epoch = notification.new_lease_state & _ALL, notification.new_epoch
         lost = self.state & ~new_state
-        if self._table.kind is LeaseKind.V2 and self._is_known:
+        if kind is LeaseKind.V2 and self._is_known:
             # One of the same epoch comes from a server that does not count, or comes twice: no harm.
             if _is_newer(self._epoch, epoch):
                 log.debug("a break of epoch %d came late: ours is %d", epoch, self._epoch)
@@ -292,7 +304,9 @@ class LeaseRecord:
         self._is_known = False
         if not self.claims:
             self._owed = None
-            self._table.forget(self)
+            table, self._table = self._table, None
+            if table is not None:
+                table.forget(self)
 
     def lose(self, *, tell: bool) -> None:
         """The connection is gone."""
@@ -385,16 +399,24 @@ class LeaseTable:
 
     def claim(self, lease: LeaseRecord | None, *, is_folder: bool = False, takes_back: bool = False) -> Claim:
         """Announce a CREATE that asks for `lease`, that of a file or of a folder; to be used as a context
-        manager. With `takes_back` it asks for what the server kept while the connection was lost."""
-        if lease is None or self.kind is LeaseKind.NONE:
+        manager. With `takes_back` it asks for what the server kept while the connection was lost. It asks for
+        none if there are none, or this one is in use at another server."""
+        if lease is None or self.kind is LeaseKind.NONE or not lease.may_be_used_in(self):
             return Claim(self, None)
-        level, contexts = lease.asked_for_folder() if is_folder else lease.asked_for_open()
+        level, contexts = (lease.asked_for_folder if is_folder else lease.asked_for_open)(self.kind)
         claim = Claim(self, lease, next(self._numbers), level, contexts, takes_back)
         lease.is_folder = is_folder
         self._by_key[lease.key] = lease
         self._in_flight += 1
-        lease.claims.add(claim)
+        lease.begin_use(self, claim)
         return claim
+
+    def asked_for_changes(self, lease: LeaseRecord | None) -> tuple[int, Sequence[CreateContext]]:
+        """Oplock level and contexts of a CREATE by path that is to break neither `lease`, if there is one,
+        nor that of its folder."""
+        if lease is None or not lease.may_be_used_in(self):
+            return _NO_OPLOCK, ()
+        return lease.asked_for_changes(self.kind)
 
     def withdraw(self, claim: Claim) -> None:
         """The CREATE is not in flight any more, or nobody waits for it."""
@@ -436,7 +458,7 @@ class LeaseTable:
         if isinstance(notification, LeaseBreakNotification):
             lease = self._by_key.get(notification.lease_key)
             if lease is not None and self.kind is not LeaseKind.OPLOCK:
-                lease.take_break(notification)
+                lease.take_break(notification, self.kind)
             else:
                 log.debug("a break of a lease that is not in use: %s", notification)
             return

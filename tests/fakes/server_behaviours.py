@@ -87,13 +87,13 @@ class KeepsWaiting(FakeServer):
         **options: Unpack[ServerOptions],
     ) -> None:
         super().__init__(**options)
-        self._commands = commands
+        self.commands = commands
         self._interim = interim
         self._honours_cancel = honours_cancel
         self.held: list[tuple[Peer, list[Reply]]] = []
 
     async def respond(self, peer: Peer, replies: list[Reply]) -> None:
-        first = next((at for at, reply in enumerate(replies) if reply.command in self._commands), None)
+        first = next((at for at, reply in enumerate(replies) if reply.command in self.commands), None)
         if first is None or not self.armed:
             await self.send(peer, replies)
             return
@@ -191,11 +191,11 @@ class WrongSignature(FakeServer):
 
     def __init__(self, *commands: Command, **options: Unpack[ServerOptions]) -> None:
         super().__init__(**options)
-        self._commands = commands or tuple(Command)
+        self.commands = commands or tuple(Command)
 
     def sign(self, message: bytearray, reply: Reply, signer: Signer) -> None:
         super().sign(message, reply, signer)
-        if self.armed and reply.command in self._commands:
+        if self.armed and reply.command in self.commands:
             message[50] ^= 0x10
 
 
@@ -203,7 +203,7 @@ class OmitsSignature(WrongSignature):
     """Sends replies without a signature."""
 
     def sign(self, message: bytearray, reply: Reply, signer: Signer) -> None:
-        if not self.armed or reply.command not in self._commands:
+        if not self.armed or reply.command not in self.commands:
             FakeServer.sign(self, message, reply, signer)
 
 

@@ -31,6 +31,7 @@ class GrantsLeases(KeepsWaiting):
         """The epoch of the next grants; None = one more than was asked with, as for a new lease."""
         self.flags = 0
         self.offers_leases = True
+        self.offers_folder_leases = False
         self.change: Callable[[CreateResponse], None] | None = None
         """Changes an answer that grants something."""
         self.asked: list[CreateRequest] = []
@@ -41,6 +42,8 @@ class GrantsLeases(KeepsWaiting):
         found = super().capabilities
         if self.dialect >= Dialect.SMB_2_1 and self.offers_leases:
             found |= int(Capabilities.LEASING)
+            if self.offers_folder_leases:
+                found |= int(Capabilities.DIRECTORY_LEASING)
         return found
 
     def created(self, request: CreateRequest, response: CreateResponse) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
@@ -150,6 +151,8 @@ class Reply:
     signed: bool
     async_id: int = 0
     hash_into: PreauthIntegrity | None = None
+    tree_id: int = 0
+    """That of the share that was just connected to."""
 
     @property
     def command(self) -> Command:
@@ -181,6 +184,9 @@ class Peer:
         self.preauth = PreauthIntegrity()
         self.session: ServerSession | None = None
         self.sending = trio.Lock()
+        self.trees: dict[int, str] = {}
+        """The shares that are connected to, by their ids."""
+        self._tree_ids = itertools.count(TREE_ID)
         self._buffer = bytearray()
         self._current: FileId | None = None
         self._chain_status = ntstatus.STATUS_SUCCESS
@@ -273,7 +279,11 @@ class Peer:
                 self._set_up_session(request, message, reply)
             else:
                 self._check_chain(request)
+                self._check_tree(header, request)
                 reply.body = self._dispatch(request).encode()
+                if isinstance(request, TreeConnectRequest):
+                    reply.tree_id = next(self._tree_ids)
+                    self.trees[reply.tree_id] = request.path
         except Refused as refusal:
             reply.fail(refusal.status)
             if refusal.output is not None:
@@ -289,6 +299,14 @@ class Peer:
             raise Refused(ntstatus.STATUS_NETWORK_SESSION_EXPIRED)
         if refusal := self.server.refusals.get(request.COMMAND):
             raise Refused(refusal)
+
+    def _check_tree(self, header: Header, request: Request) -> None:
+        names_tree = isinstance(request, CreateRequest | TreeDisconnectRequest)
+        # After interim replies there is no room for the id in the answer that tells it.
+        if names_tree and header.tree_id and header.tree_id not in self.trees:
+            self.books.complaints.append(f"{header.message_id} is about a share that is not connected to")
+        if isinstance(request, TreeDisconnectRequest):
+            self.trees.pop(header.tree_id, None)
 
     def _file(self, file_id: FileId) -> FileId:
         if file_id != FILE_ID_RELATED:
@@ -451,7 +469,7 @@ class Peer:
             flags=flags,
             next_command=0 if is_last else align8(size),
             message_id=reply.request.message_id,
-            tree_id=TREE_ID if reply.command is Command.TREE_CONNECT else reply.request.tree_id,
+            tree_id=reply.tree_id or reply.request.tree_id,
             async_id=reply.async_id,
             session_id=SESSION_ID if reply.session is not None else 0,
         )

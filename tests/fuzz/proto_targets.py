@@ -249,7 +249,7 @@ class _Leases:
         self.script = script
         self.table = LeaseTable()
         self.table.kind = _KINDS[script.below(len(_KINDS))]
-        self.records = [_Record(self.table) for _ in range(3)]
+        self.records = [_Record() for _ in range(3)]
         self.records[1].folder = self.records[0]
         self.claims: list[Claim] = []
         self.files: list[FileId] = []
@@ -270,7 +270,7 @@ class _Leases:
     def claim(self) -> None:
         record = self.record()
         is_folder = record is self.records[0] and self.table.kind in (LeaseKind.V1, LeaseKind.V2)
-        record.asked_for_changes()
+        self.table.asked_for_changes(record)
         self.claims.append(self.table.claim(record, is_folder=is_folder))
 
     def file_id(self) -> FileId:

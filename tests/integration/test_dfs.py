@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 
 import engine
-from engine import ConnectConfig, Dialect, Disposition, HandleLost, PathNotCovered
+from engine import ConnectConfig, Crossing, Dialect, Disposition, HandleLost, PathNotCovered, Share
 from tests.integration.support_engine import READ_WRITE, account, in_trio, listing
 from tests.support.dfs import Estate, estate
 from tests.support.logcheck import ExpectedWarnings
@@ -253,3 +254,58 @@ async def test_names_of_one_domain_need_no_permission(tree: Estate) -> None:
         "//ns.example.test/dfs/link", account(tree.namespace), ConnectConfig(port=tree.port)
     ) as share:
         assert await share.read_file("here", 100) == b"first"
+
+
+@asynccontextmanager
+async def crossed(tree: Estate) -> AsyncIterator[Crossing]:
+    """The namespace, and what its links lead to."""
+
+    def connect(path: str, beside: Callable[[], Sequence[Share]]) -> AbstractAsyncContextManager[Share]:
+        config = config_of(tree, reconnect=True)
+        return engine.connect(unc(tree, f"dfs/{path}"), account(tree.namespace), config, None, beside)
+
+    async with connect("", tuple) as share, trio.open_nursery() as tasks:
+        yield Crossing(share, connect, tasks)
+        tasks.cancel_scope.cancel()
+
+
+def expire(whole: Crossing) -> None:
+    """Let the time to live of all referrals have passed: of these servers' it is ten minutes."""
+    for branch in whole._branches.all():
+        branch.expires = 0.0
+
+
+@in_trio
+async def test_a_link_that_leads_elsewhere_is_followed_there_by_the_next_open(tree: Estate) -> None:
+    tree.put(tree.first, "changing/here", "first")
+    tree.put(tree.second, "changing/here", "second")
+    tree.link("changing", tree.target(tree.first, "data\\changing"))
+    async with crossed(tree) as whole:
+        lease = whole.lease(lambda lease: None)
+        old = await whole.open("changing\\here", access=READ_WRITE, lease=lease)
+        expire(whole)
+        assert (await whole.stat("changing\\here")).file_id == old.stat.file_id
+        tree.link("changing", tree.target(tree.second, "data\\changing"))
+        assert (await whole.stat("changing\\here")).file_id == old.stat.file_id
+        expire(whole)
+        assert await whole.read_file("changing\\here", 10) == b"second"
+        await old.write_at(0, b"FIRST")
+        await old.close()
+        assert not lease.state
+        assert (tree.first.share_path() / "changing/here").read_text() == "FIRST"
+
+
+@in_trio
+async def test_a_link_that_was_removed_is_gone(tree: Estate) -> None:
+    tree.put(tree.first, "removed/here", "first")
+    tree.link("removed", tree.target(tree.first, "data\\removed"))
+    async with crossed(tree) as whole:
+        assert await whole.read_file("removed\\here", 10) == b"first"
+        (tree.namespace.share_path("dfs") / "removed").unlink()
+        expire(whole)
+        for path in ("removed\\here", "removed"):
+            with pytest.raises(engine.NotFound):
+                await whole.stat(path)
+        (tree.namespace.share_path("dfs") / "removed").mkdir()
+        assert (await whole.stat("removed")).is_directory
+        (tree.namespace.share_path("dfs") / "removed").rmdir()

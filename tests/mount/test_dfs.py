@@ -213,6 +213,9 @@ def test_files_behind_a_link_outlive_their_connection_and_their_name(
         assert os.pread(gone.fileno(), 10, 0) == b"content"
         assert os.listdir(mount.path / "link") == ["here"]
         gone.close()
+        # Its CLOSE is on the way; a server that is killed before it gets there keeps the file.
+        there = tree.first.share_path() / "life"
+        wait_until(lambda: os.listdir(there) == ["here"], "the removed file is closed", 10)
         tree.first.restart()
         file.write(b"again")
         os.fsync(file.fileno())

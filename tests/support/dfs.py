@@ -98,14 +98,14 @@ class Estate(LinkedServers):
 
 
 @contextmanager
-def estate() -> Iterator[Estate]:
-    """Three servers."""
+def estate(first: type[SambaServer] = SambaServer) -> Iterator[Estate]:
+    """Three servers; `first` says of which kind the one is that most links lead to."""
     network = f"127.{random.choice(_NETWORK)}.{random.choice(_NETWORK)}"
     port, servers = 0, []
     with ExitStack() as stack:
-        for host in (1, 2, 3):
+        for host, kind in ((1, SambaServer), (2, first), (3, SambaServer)):
             address = f"{network}.{host}"
-            server = SambaServer(
+            server = kind(
                 {"dfs": ShareConfig(options=_NAMESPACE), "data": ShareConfig()},
                 global_options={"host msdfs": "yes", "interfaces": f"{address}/8"},
                 address=address,

@@ -154,7 +154,7 @@ def test_a_day_of_a_server_that_comes_and_goes(seed: int, expected_warnings: Exp
                 await trio.sleep(away)
                 was_hanging, way.state, back = way.state == "hanging", "there", trio.current_time()
                 with trio.fail_after(RETURN + 2 * away + 5):
-                    await link.wait_up()
+                    await link.wait_up(tree)
                 if not was_hanging:
                     waits.append(trio.current_time() - back)
                 assert len(way.attempts) - attempts <= 6 + 2 * (trio.current_time() - began)
@@ -194,8 +194,8 @@ def test_files_that_are_not_given_back_cost_one_more_connection() -> None:
         async with linked(way, tree) as link:
             tree.connection.abort(TransportError("cut"))
             with trio.fail_after(RETURN):
-                await link.wait_up()
-                await link.wait_returned()
+                await link.wait_up(tree)
+                await link.wait_returned(tree)
             assert [handle.epoch for handle in handles] == [tree.epoch] * 5
             await trio.sleep(3600)
         assert len(way.log_ons) == 2
@@ -227,7 +227,7 @@ def test_what_the_server_keeps_comes_back_first_and_what_has_a_lease_last() -> N
         async with linked(way, tree) as link:
             tree.connection.abort(TransportError("cut"))
             await trio.testing.wait_all_tasks_blocked()
-            await link.wait_up()
+            await link.wait_up(tree)
         assert restored == ["durable"] * 5 + ["leaseless"] * 5 + ["leased"] * 5
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -247,7 +247,7 @@ def test_an_account_that_is_refused_is_tried_twice_a_minute_and_no_more(
             await trio.sleep(1)
             for _ in range(100):
                 with pytest.raises(AuthError):
-                    await link.wait_up()
+                    await link.wait_up(tree)
             await trio.sleep(3600)
             assert len(way.log_ons) <= 122
             assert all(
@@ -255,7 +255,7 @@ def test_an_account_that_is_refused_is_tried_twice_a_minute_and_no_more(
             )
             way.state = "there"
             with trio.fail_after(31):
-                await link.wait_returned()
+                await link.wait_returned(tree)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
@@ -275,7 +275,7 @@ def test_the_share_is_back_soon_after_its_server(seed: int, state: str) -> None:
             await trio.sleep(away)
             attempts, way.state = len(way.attempts), "there"
             with trio.fail_after(SOON):
-                await link.wait_up()
+                await link.wait_up(tree)
             assert attempts <= 4 + 2 * away
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -137,8 +137,8 @@ def grant(
 class Record(LeaseRecord):
     """A lease whose owner counts the calls."""
 
-    def __init__(self, table: LeaseTable) -> None:
-        super().__init__(table)
+    def __init__(self) -> None:
+        super().__init__()
         self.calls = 0
 
     def tell_owner(self) -> None:
@@ -151,7 +151,7 @@ class World:
     def __init__(self, kind: LeaseKind, first_epoch: int, choose: Callable[[int], int]) -> None:
         self.table = LeaseTable()
         self.table.kind = kind
-        self.lease = Record(self.table)
+        self.lease = Record()
         self.server = ModelServer(kind, self.lease.key)
         self.choose = choose
         self.first_epoch = first_epoch

@@ -48,8 +48,8 @@ NEGOTIATED: Final = Negotiated(
 class Record(LeaseRecord):
     """A lease whose owner remembers the states that it was told of."""
 
-    def __init__(self, table: LeaseTable) -> None:
-        super().__init__(table)
+    def __init__(self) -> None:
+        super().__init__()
         self.told: list[int] = []
 
     def tell_owner(self) -> None:
@@ -122,7 +122,7 @@ def test_what_a_connection_can_grant(dialect: Dialect, leasing: bool, kind: Leas
 @pytest.mark.parametrize("kind", [LeaseKind.V1, LeaseKind.V2])
 def test_a_lease_is_asked_for_in_the_version_of_the_dialect(kind: LeaseKind) -> None:
     table = table_of(kind)
-    record = Record(table)
+    record = Record()
     claim = table.claim(record)
     assert claim.oplock_level == LEASED
     (context,) = claim.contexts
@@ -133,14 +133,14 @@ def test_a_lease_is_asked_for_in_the_version_of_the_dialect(kind: LeaseKind) -> 
 
 def test_the_lease_of_a_folder_is_asked_for_without_the_right_to_write() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     claim = table.claim(record, is_folder=True)
     assert claim.contexts == (LeaseV2(record.key, RH),)
 
 
 def test_a_file_names_the_lease_of_its_folder() -> None:
     table = table_of(LeaseKind.V2)
-    folder, record = Record(table), Record(table)
+    folder, record = Record(), Record()
     record.folder = folder
     (context,) = table.claim(record).contexts
     assert context == LeaseV2(record.key, RWH, LeaseFlags.PARENT_LEASE_KEY_SET, folder.key)
@@ -148,7 +148,7 @@ def test_a_file_names_the_lease_of_its_folder() -> None:
 
 def test_the_first_oplock_is_a_batch_one_and_the_next_only_level_ii() -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     with table.claim(record) as first:
         assert (first.oplock_level, first.contexts) == (BATCH, ())
         assert table.claim(record).oplock_level == LEVEL_II
@@ -157,7 +157,7 @@ def test_the_first_oplock_is_a_batch_one_and_the_next_only_level_ii() -> None:
 @pytest.mark.parametrize("kind", [LeaseKind.NONE, LeaseKind.V2])
 def test_without_leases_or_a_lease_nothing_is_asked_for(kind: LeaseKind) -> None:
     table = table_of(kind)
-    with table.claim(Record(table) if kind is LeaseKind.NONE else None) as claim:
+    with table.claim(Record() if kind is LeaseKind.NONE else None) as claim:
         assert (claim.oplock_level, claim.contexts) == (NONE, ())
         assert not claim.settle(created(LEASED, [LeaseV2(bytes(16), RWH)]))
     assert len(table) == 0
@@ -165,19 +165,19 @@ def test_without_leases_or_a_lease_nothing_is_asked_for(kind: LeaseKind) -> None
 
 def test_a_change_by_path_names_the_lease_that_it_is_not_to_break() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
-    assert record.asked_for_changes() == (NONE, ()), "nothing is open with it"
+    record = Record()
+    assert table.asked_for_changes(record) == (NONE, ()), "nothing is open with it"
     leased(table, record, RW, epoch=4)
-    assert record.asked_for_changes() == (LEASED, (LeaseV2(record.key, RW, epoch=4),))
-    other = Record(table)
+    assert table.asked_for_changes(record) == (LEASED, (LeaseV2(record.key, RW, epoch=4),))
+    other = Record()
     other.folder = record
-    level, (context,) = other.asked_for_changes()
+    level, (context,) = table.asked_for_changes(other)
     assert level == LEASED
     assert context == LeaseV2(other.key, 0, LeaseFlags.PARENT_LEASE_KEY_SET, record.key)
     oplocks = table_of(LeaseKind.OPLOCK)
-    held = Record(oplocks)
+    held = Record()
     opened(oplocks, held, BATCH)
-    assert held.asked_for_changes() == (NONE, ())
+    assert oplocks.asked_for_changes(held) == (NONE, ())
 
 
 # What is granted
@@ -202,7 +202,7 @@ def test_the_wrong_grants() -> None:
 @pytest.mark.parametrize("level", [NONE, LEVEL_II, BATCH, 0x77])
 def test_a_grant_counts_only_with_the_level_that_says_so(level: int) -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     with table.claim(record) as claim:
         assert not claim.settle(created(level, [LeaseV2(record.key, RWH)]))
     assert record.state == 0
@@ -211,15 +211,15 @@ def test_a_grant_counts_only_with_the_level_that_says_so(level: int) -> None:
 
 def test_the_same_handle_cannot_be_given_out_twice() -> None:
     table = table_of(LeaseKind.V2)
-    leased(table, Record(table), R)
+    leased(table, Record(), R)
     with pytest.raises(RemoteProtocolError, match="twice"):
-        leased(table, Record(table), R)
+        leased(table, Record(), R)
 
 
 @pytest.mark.parametrize(("level", "state"), [(NONE, 0), (LEVEL_II, R), (EXCLUSIVE, RW), (BATCH, RWH)])
 def test_what_an_oplock_is_worth(level: int, state: int) -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     opened(table, record, level)
     assert record.state == state
     assert table.has_files is (level != NONE)
@@ -231,7 +231,7 @@ def test_what_an_oplock_is_worth(level: int, state: int) -> None:
 
 def test_oplocks_of_several_handles_add_up_and_closing_one_is_told() -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     opened(table, record, BATCH, A)
     opened(table, record, LEVEL_II, B)
     assert record.state == RWH
@@ -246,7 +246,7 @@ def test_oplocks_of_several_handles_add_up_and_closing_one_is_told() -> None:
 
 def test_what_another_handle_vouches_for_as_well_is_not_lost_with_one() -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     for file_id in (A, B, FileId(3, 3)):
         opened(table, record, LEVEL_II, file_id)
     table.take_break(OplockBreak(A, NONE))
@@ -256,7 +256,7 @@ def test_what_another_handle_vouches_for_as_well_is_not_lost_with_one() -> None:
 
 def test_closing_what_is_no_part_of_a_lease_changes_nothing() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     leased(table, record, RWH)
     table.closing(B)
     assert record.state == RWH
@@ -267,7 +267,7 @@ def test_closing_what_is_no_part_of_a_lease_changes_nothing() -> None:
 
 def test_an_oplock_is_broken_and_the_break_acknowledged() -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     opened(table, record, BATCH)
     table.take_break(OplockBreak(A, LEVEL_II))
     assert record.state == R
@@ -281,12 +281,12 @@ def test_an_oplock_is_broken_and_the_break_acknowledged() -> None:
 
 def test_nobody_waits_for_level_ii_to_go_unless_an_acknowledgement_is_due_anyway() -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     opened(table, record, LEVEL_II)
     table.take_break(OplockBreak(A, NONE))
     assert record.state == 0
     assert not record.needs_acknowledgement
-    again = Record(table)
+    again = Record()
     opened(table, again, BATCH, B)
     table.take_break(OplockBreak(B, LEVEL_II))
     table.take_break(OplockBreak(B, NONE))
@@ -296,7 +296,7 @@ def test_nobody_waits_for_level_ii_to_go_unless_an_acknowledgement_is_due_anyway
 @pytest.mark.parametrize("level", [LEVEL_II, BATCH, 0xFF])
 def test_a_break_that_breaks_nothing_is_ignored(level: int) -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     opened(table, record, LEVEL_II)
     table.take_break(OplockBreak(A, level))
     assert (record.state, record.told, record.needs_acknowledgement) == (R, [], False)
@@ -304,7 +304,7 @@ def test_a_break_that_breaks_nothing_is_ignored(level: int) -> None:
 
 def test_a_break_is_due_no_more_when_the_file_is_closed() -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     opened(table, record, BATCH)
     table.take_break(OplockBreak(A, NONE))
     table.closing(A)
@@ -313,7 +313,7 @@ def test_a_break_is_due_no_more_when_the_file_is_closed() -> None:
 
 def test_a_break_that_arrives_before_the_handle_is_kept_for_it() -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     with table.claim(record) as claim:
         table.take_break(OplockBreak(A, LEVEL_II))
         assert claim.settle(created(BATCH))
@@ -323,7 +323,7 @@ def test_a_break_that_arrives_before_the_handle_is_kept_for_it() -> None:
 
 def test_early_breaks_are_forgotten_with_the_last_create_in_flight_and_are_not_kept_without_one() -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     table.take_break(OplockBreak(A, NONE))
     with table.claim(record):
         table.take_break(OplockBreak(A, NONE))
@@ -333,7 +333,7 @@ def test_early_breaks_are_forgotten_with_the_last_create_in_flight_and_are_not_k
 
 def test_no_more_early_breaks_are_kept_than_there_can_be() -> None:
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     with table.claim(record) as claim:
         for number in range(10_000):
             table.take_break(OplockBreak(FileId(number, 0), NONE))
@@ -344,7 +344,7 @@ def test_no_more_early_breaks_are_kept_than_there_can_be() -> None:
 
 def test_an_oplock_break_of_a_leased_file_is_ignored() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     leased(table, record, RWH)
     table.take_break(OplockBreak(A, NONE))
     assert (record.state, record.needs_acknowledgement) == (RWH, False)
@@ -356,7 +356,7 @@ def test_an_oplock_break_of_a_leased_file_is_ignored() -> None:
 def test_a_lease_break_where_there_are_no_leases_is_ignored() -> None:
     """On 2.0.2 nobody asked for a lease, and an acknowledgement would be one of another dialect."""
     table = table_of(LeaseKind.OPLOCK)
-    record = Record(table)
+    record = Record()
     opened(table, record, BATCH)
     table.take_break(LeaseBreakNotification(record.key, RWH, 0, LeaseBreakFlags.ACK_REQUIRED, 1))
     assert (record.state, record.told, record.needs_acknowledgement) == (RWH, [], False)
@@ -364,7 +364,7 @@ def test_a_lease_break_where_there_are_no_leases_is_ignored() -> None:
 
 def test_a_lease_break_of_an_unknown_key_is_ignored() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     leased(table, record, RWH)
     table.take_break(LeaseBreakNotification(bytes(16), RWH, 0, LeaseBreakFlags.ACK_REQUIRED, 2))
     assert record.state == RWH
@@ -372,7 +372,7 @@ def test_a_lease_break_of_an_unknown_key_is_ignored() -> None:
 
 def test_a_break_that_asks_for_no_acknowledgement_and_takes_nothing_is_not_told() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     leased(table, record, R)
     table.take_break(LeaseBreakNotification(record.key, R, R, 0, 2))
     assert (record.state, record.told) == (R, [])
@@ -380,7 +380,7 @@ def test_a_break_that_asks_for_no_acknowledgement_and_takes_nothing_is_not_told(
 
 def test_a_late_break_of_an_older_epoch_takes_nothing() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     leased(table, record, RWH, epoch=0xFFFF)
     table.take_break(LeaseBreakNotification(record.key, RWH, 0, 0, 0xFFFE))
     assert record.state == RWH
@@ -390,7 +390,7 @@ def test_a_late_break_of_an_older_epoch_takes_nothing() -> None:
 
 def test_two_breaks_need_one_acknowledgement_of_what_both_leave() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     leased(table, record, RWH)
     for state, epoch in ((RH, 2), (R, 3)):
         table.take_break(LeaseBreakNotification(record.key, RWH, state, LeaseBreakFlags.ACK_REQUIRED, epoch))
@@ -402,7 +402,7 @@ def test_two_breaks_need_one_acknowledgement_of_what_both_leave() -> None:
 
 def test_until_it_is_answered_nothing_above_an_acknowledgement_is_believed() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     leased(table, record, RWH)
     table.take_break(LeaseBreakNotification(record.key, RWH, R, LeaseBreakFlags.ACK_REQUIRED, 2))
     request = acknowledgement(record)
@@ -432,7 +432,7 @@ def granted(
 
 def test_of_two_grants_of_one_epoch_the_lower_one_counts_and_an_older_one_does_not() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     granted(record, table.claim(record), RH, epoch=5, file_id=A)
     granted(record, table.claim(record), RWH, epoch=5, file_id=B)
     assert record.state == RH
@@ -445,7 +445,7 @@ def test_of_two_grants_of_one_epoch_the_lower_one_counts_and_an_older_one_does_n
 
 def test_without_epochs_the_grant_of_the_newest_create_counts() -> None:
     table = table_of(LeaseKind.V1)
-    record = Record(table)
+    record = Record()
     older, newer = table.claim(record), table.claim(record)
     granted(record, newer, RH, file_id=A)
     granted(record, older, RWH, file_id=B)
@@ -457,7 +457,7 @@ def test_without_epochs_the_grant_of_the_newest_create_counts() -> None:
 @pytest.mark.parametrize("kind", [LeaseKind.V1, LeaseKind.V2])
 def test_a_break_that_overtakes_the_grant_limits_it(kind: LeaseKind) -> None:
     table = table_of(kind)
-    record = Record(table)
+    record = Record()
     claim = table.claim(record)
     for state, epoch in ((RH, 7), (R, 8), (RWH, 6)):
         table.take_break(LeaseBreakNotification(record.key, RWH, state, 0, epoch))
@@ -467,7 +467,7 @@ def test_a_break_that_overtakes_the_grant_limits_it(kind: LeaseKind) -> None:
 
 def test_a_grant_that_is_newer_than_the_break_that_overtook_it_is_not_limited() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     claim = table.claim(record)
     table.take_break(LeaseBreakNotification(record.key, RWH, 0, 0, 7))
     granted(record, claim, RWH, epoch=8)
@@ -479,7 +479,7 @@ BREAKING: Final = int(LeaseFlags.BREAK_IN_PROGRESS)
 
 def test_while_a_break_is_under_way_a_grant_tells_what_was_before_it() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     granted(record, table.claim(record), RWH, epoch=1)
     claim = table.claim(record)
     table.take_break(LeaseBreakNotification(record.key, RWH, R, LeaseBreakFlags.ACK_REQUIRED, 2))
@@ -490,7 +490,7 @@ def test_while_a_break_is_under_way_a_grant_tells_what_was_before_it() -> None:
 
 def test_the_first_grant_says_that_a_break_is_under_way_which_was_heard_of() -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     claim = table.claim(record)
     table.take_break(LeaseBreakNotification(record.key, RWH, R, LeaseBreakFlags.ACK_REQUIRED, 2))
     granted(record, claim, RWH, epoch=2, flags=BREAKING)
@@ -501,7 +501,7 @@ def test_the_first_grant_says_that_a_break_is_under_way_which_was_heard_of() -> 
 def test_the_first_grant_says_that_a_break_is_under_way_which_got_lost() -> None:
     """It was for a CREATE that was given up: the server waits, so all of it is given back."""
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     granted(record, table.claim(record), RWH, epoch=2, flags=BREAKING)
     assert record.state == 0
     assert record.told == [0]
@@ -510,7 +510,7 @@ def test_the_first_grant_says_that_a_break_is_under_way_which_got_lost() -> None
 
 def test_the_owner_has_to_be_somebody() -> None:
     with pytest.raises(NotImplementedError):
-        LeaseRecord(LeaseTable()).tell_owner()
+        LeaseRecord().tell_owner()
 
 
 @pytest.mark.parametrize(
@@ -519,7 +519,7 @@ def test_the_owner_has_to_be_somebody() -> None:
 )
 def test_whether_the_server_knew_the_lease_before_shows_in_its_epoch(epoch: int, is_known: bool) -> None:
     table = table_of(LeaseKind.V2)
-    record = Record(table)
+    record = Record()
     assert not record.is_from_before
     record.set_epoch_apart()
     claim = table.claim(record)
@@ -538,7 +538,7 @@ def test_whether_the_server_knew_the_lease_before_shows_in_its_epoch(epoch: int,
 @pytest.mark.parametrize("kind", [LeaseKind.OPLOCK, LeaseKind.V2])
 def test_with_the_connection_all_is_lost(kind: LeaseKind, tell: bool) -> None:
     table = table_of(kind)
-    held, asked, idle = Record(table), Record(table), Record(table)
+    held, asked, idle = Record(), Record(), Record()
     if kind is LeaseKind.V2:
         leased(table, held, RWH)
         table.take_break(LeaseBreakNotification(held.key, RWH, RH, LeaseBreakFlags.ACK_REQUIRED, 2))
@@ -560,14 +560,14 @@ def test_with_the_connection_all_is_lost(kind: LeaseKind, tell: bool) -> None:
 
 def test_what_is_held_is_counted_by_kind_and_state() -> None:
     table = table_of(LeaseKind.V2)
-    files = [Record(table) for _ in range(3)]
+    files = [Record() for _ in range(3)]
     for number, (record, state) in enumerate(zip(files, (RWH, RH, RWH), strict=True)):
         leased(table, record, state, file_id=FileId(number, number))
-    folder, file_id = Record(table), FileId(9, 9)
+    folder, file_id = Record(), FileId(9, 9)
     with table.claim(folder, is_folder=True) as claim:
         claim.settle(created(LEASED, [LeaseV2(folder.key, RH, epoch=1)], file_id=file_id))
     assert table.held() == {"files": {"RH": 1, "RWH": 2}, "folders": {"RH": 1}}
-    files[0].take_break(LeaseBreakNotification(files[0].key, RWH, R, 0, 2))
+    table.take_break(LeaseBreakNotification(files[0].key, RWH, R, 0, 2))
     table.closing(file_id)
     assert table.held() == {"files": {"R": 1, "RH": 1, "RWH": 1}, "folders": {}}
     table.lose(tell=False)

@@ -158,6 +158,9 @@ class World:
     def close(self) -> None:
         self.events.append("unmounted")
 
+    def behind(self) -> dict[str, Share]:
+        return {}
+
     def held(self) -> dict[str, int]:
         return {}
 
