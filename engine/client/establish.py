@@ -155,10 +155,11 @@ class Way:
         """
         with _stage("share"):
             tree = await connect_tree(session, path, prefix)
-        negotiated = session.connection.negotiated
+        negotiated, offer = session.connection.negotiated, session.connection.offer
         assert negotiated is not None
+        assert offer is not None
         if negotiated.dialect is not Dialect.SMB_3_1_1:
-            await _validate(tree, self._offer(), negotiated)
+            await _validate(tree, offer, negotiated)
         return tree
 
     def _offer(self) -> Offer:
@@ -197,7 +198,7 @@ async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthInteg
         raise RemoteProtocolError(
             f"encryption is demanded, but the server offers none with dialect 0x{negotiated.dialect:04X}"
         )
-    connection.use(negotiated)
+    connection.use(negotiated, offer)
 
 
 def _range(offer: Offer) -> str:
