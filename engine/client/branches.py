@@ -105,8 +105,10 @@ class Branches:
 
     async def current(self, path: str) -> tuple[Branch, str]:
         """The same, once it is known that the links on the way still lead there."""
-        while (branch := self._overdue(fold(split_name(path)))) is not None:
-            await self._renew(branch)
+        if self._branches:
+            folded = fold(split_name(path))
+            while (branch := self._overdue(folded)) is not None:
+                await self._renew(branch)
         return self.find(path)
 
     def _overdue(self, folded: Name) -> Branch | None:

@@ -25,7 +25,7 @@ from engine.proto.inflight import Reply, Request, SessionState, Slot, SlotState
 from engine.proto.lease_grants import lease_kind
 from engine.proto.leases import LeaseTable
 from engine.proto.machine import Machine, Outgoing, left_behind
-from engine.proto.negotiation import Negotiated
+from engine.proto.negotiation import Negotiated, Offer
 from engine.proto.statistics import Statistics
 from engine.wire.constants import Command, LockFlags
 from engine.wire.create import CloseRequest, CreateResponse
@@ -83,6 +83,7 @@ class Connection:
     def __init__(self, transport: Transport, machine: Machine, server: str, leases: LeaseTable) -> None:
         self.server = server
         self.negotiated: Negotiated | None = None
+        self.offer: Offer | None = None
         self.clock_ns = 0
         """The server's clock in nanoseconds since 1970, less trio's."""
         self._transport = transport
@@ -96,9 +97,9 @@ class Connection:
         self.lost = trio.Event()
         """Set once the connection is gone and every request on it has failed."""
 
-    def use(self, negotiated: Negotiated) -> None:
-        """Adopt what was negotiated: limits, and whether requests may cost several credits."""
-        self.negotiated = negotiated
+    def use(self, negotiated: Negotiated, offer: Offer) -> None:
+        """Adopt what was negotiated for `offer`: limits, and whether requests may cost several credits."""
+        self.negotiated, self.offer = negotiated, offer
         self.leases.kind = lease_kind(negotiated)
         self._machine.negotiated(negotiated.dialect, large_mtu=negotiated.large_mtu)
         largest = max(negotiated.max_read, negotiated.max_write, negotiated.max_transact)

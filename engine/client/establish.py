@@ -174,10 +174,11 @@ class Way:
         """
         with self.at("share"):
             tree = await connect_tree(session, path, prefix)
-        negotiated = session.connection.negotiated
+        negotiated, offer = session.connection.negotiated, session.connection.offer
         assert negotiated is not None
+        assert offer is not None
         if negotiated.dialect is not Dialect.SMB_3_1_1:
-            await _validate(tree, self._offer(), negotiated)
+            await _validate(tree, offer, negotiated)
         return tree
 
     @contextmanager
@@ -226,7 +227,7 @@ async def _negotiate(connection: Connection, offer: Offer, preauth: PreauthInteg
         raise Unprotected(
             f"encryption is demanded, but the server offers none with dialect 0x{negotiated.dialect:04X}"
         )
-    connection.use(negotiated)
+    connection.use(negotiated, offer)
 
 
 def _range(offer: Offer) -> str:

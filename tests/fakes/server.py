@@ -104,6 +104,7 @@ class FakeServer:
         self.received: list[Command] = []
         self.cancels: list[Header] = []
         self._negotiated: NegotiateResponse | None = None
+        self._client_guids: set[uuid.UUID] = set()
         self._progress = trio.Event()
 
     def _cipher_of(self, wanted: Cipher | None) -> Cipher | None:
@@ -147,6 +148,7 @@ class FakeServer:
 
     def negotiate(self, request: NegotiateRequest) -> NegotiateResponse:
         """Answer NEGOTIATE."""
+        self._client_guids.add(request.client_guid)
         response = self.negotiate_response(request)
         self._negotiated = response
         return response
@@ -180,7 +182,9 @@ class FakeServer:
 
     def validation(self, data: memoryview) -> bytes:
         """The output of FSCTL_VALIDATE_NEGOTIATE_INFO ([MS-SMB2] 3.3.5.15.12)."""
-        ValidateNegotiateInfoRequest.decode_untrusted(data)
+        asked = ValidateNegotiateInfoRequest.decode_untrusted(data)
+        if asked.guid not in self._client_guids:
+            self.peers[-1].books.complaints.append("what is confirmed was never negotiated")
         said = self._negotiated
         assert said is not None
         return ValidateNegotiateInfoResponse(

@@ -222,3 +222,21 @@ def test_a_link_to_the_namespaces_own_server_uses_its_connection(tree: Estate, m
     assert len(tree.namespace.connection_pids()) == 1
     assert mount.statistics()["behind"] == {}
     (tree.namespace.share_path("dfs") / "own").unlink()
+
+
+def test_a_file_to_which_two_links_lead_is_read_by_one_as_written_by_the_other(
+    tree: Estate, mount: Mount, behind: Path
+) -> None:
+    """The leases of the two names break each other, on the connection that both share."""
+    tree.link("again", tree.target(tree.first, "data"))
+    begin = time.monotonic()
+    for number in range(10):
+        content = b"content number %d" % number
+        with descriptor(behind / "file", os.O_CREAT | os.O_TRUNC | os.O_RDWR) as writer:
+            os.pwrite(writer, content, 0)
+            assert (mount.path / "again/file").read_bytes() == content
+        (mount.path / "again/file").write_bytes(content * 2)
+        assert (behind / "file").read_bytes() == content * 2
+    assert time.monotonic() - begin < 20, "somebody waited for a break that was not answered"
+    assert len(tree.first.connection_pids()) == 1
+    (tree.namespace.share_path("dfs") / "again").unlink()

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import engine
-from engine import Access, Crossing, ntstatus
+from engine import Access, Crossing, Dialect, ntstatus
 from engine.client import branches
 from engine.client import link as link_module
 from engine.wire.constants import Command
@@ -278,6 +278,23 @@ def test_only_what_is_the_same_is_shared(
 
     trio.run(main)
     assert len(first.peers) == (1 if shares else 2)
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_every_dialect_shares(dialect: Dialect) -> None:
+    """Where a share's connection has the negotiation confirmed, it is that of the connection."""
+    first = FakeServer(dialect=dialect)
+
+    async def main() -> None:
+        async with beside(first, CONFIG, ACCOUNT) as (one, other):
+            assert one.line is other.line
+            first.hang_up()
+            await one.wait_lost()
+            await other.stat("")
+            await one.stat("")
+
+    trio.run(main)
+    assert len(first.peers) == 2
 
 
 def test_a_connection_that_is_lost_while_it_is_lent_is_replaced_by_an_own_one() -> None:
