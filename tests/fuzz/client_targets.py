@@ -31,7 +31,7 @@ from engine.crypto.preauth import PreauthIntegrity
 from engine.crypto.signing import make_signer
 from engine.errors import AuthError, NtStatusError, RemoteProtocolError, TransportError
 from engine.proto.inflight import Reply, Request, SessionState
-from engine.proto.negotiation import Negotiated
+from engine.proto.negotiation import Negotiated, Offer
 from engine.wire.constants import Dialect, HeaderFlags
 from engine.wire.create import CreateResponse
 from engine.wire.fscc import FileAllInformation
@@ -88,6 +88,7 @@ class _Scripted:
     def __init__(self, frames: Sequence[bytes], *, signs: bool) -> None:
         self._signs = signs
         self.negotiated: Negotiated | None = None
+        self.offer: Offer | None = None
         self.sessions: list[SessionState] = []
         self.clock_ns = 0
         self._frames = list(frames)
@@ -96,8 +97,8 @@ class _Scripted:
     def has_more(self) -> bool:
         return bool(self._frames)
 
-    def use(self, negotiated: Negotiated) -> None:
-        self.negotiated = negotiated
+    def use(self, negotiated: Negotiated, offer: Offer) -> None:
+        self.negotiated, self.offer = negotiated, offer
 
     def add_session(self, session: SessionState) -> None:
         self.sessions.append(session)
