@@ -218,7 +218,10 @@ def test_user_that_the_domain_does_not_know(ask: Ask) -> None:
 
 
 def test_accounts_of_the_domain_that_may_not_log_on(domain: Domain, ask: Ask) -> None:
-    for name, change in (("retired", ("disable", "retired")), ("left", ("setexpiry", "left", "--days=0"))):
+    for name, change in (
+        ("dismissed", ("disable", "dismissed")),
+        ("left", ("setexpiry", "left", "--days=0")),
+    ):
         domain.samba_tool("user", "create", name, PASSWORD)
         domain.samba_tool("user", *change)
         seen = ask(f"username={name}", PASSWD=PASSWORD)
