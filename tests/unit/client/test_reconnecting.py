@@ -90,8 +90,8 @@ def test_fault_11_a_forgotten_session_or_share_is_set_up_anew(status: int) -> No
 class Resolver(trio.abc.HostnameResolver):
     """A name service with one address."""
 
-    def __init__(self) -> None:
-        self.address = "127.0.0.1"
+    def __init__(self, address: str) -> None:
+        self.address = address
 
     async def getaddrinfo(
         self,
@@ -103,28 +103,34 @@ class Resolver(trio.abc.HostnameResolver):
         flags: int = 0,
     ) -> list[Any]:
         assert port is not None
+        if ":" in self.address:
+            return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (self.address, int(port), 0, 0))]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.address, int(port)))]
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
         raise NotImplementedError
 
 
-def test_fault_23_a_name_that_leads_elsewhere_is_resolved_anew() -> None:
+@pytest.mark.parametrize(
+    ("first", "second"), [("127.0.0.1", "127.0.0.2"), ("127.0.0.1", "::1"), ("::1", "127.0.0.1")]
+)
+def test_fault_23_a_name_that_leads_elsewhere_is_resolved_anew(first: str, second: str) -> None:
     async def main() -> None:
-        server, resolver = FakeServer(), Resolver()
+        server, resolver = FakeServer(), Resolver(first)
+        server.host = first
         trio.socket.set_custom_hostname_resolver(resolver)
         async with running(server), trio.open_nursery() as nursery:
             unc = f"//somewhere:{server.port}/data"
             with trio.fail_after(DEADLINE):
                 async with engine.connect(unc, ACCOUNT, RECONNECTING) as share:
-                    assert share.description.address == "127.0.0.1"
-                    elsewhere = await trio.open_tcp_listeners(server.port, host="127.0.0.2")
+                    assert share.description.address == first
+                    elsewhere = await trio.open_tcp_listeners(server.port, host=second)
                     await nursery.start(trio.serve_listeners, server.handle, elsewhere)
-                    resolver.address = "127.0.0.2"
+                    resolver.address = second
                     server.hang_up()
                     await share.wait_lost()
                     await share.stat("")
-                    assert share.description.address == "127.0.0.2"
+                    assert share.description.address == second
             nursery.cancel_scope.cancel()
 
     trio.run(main)
