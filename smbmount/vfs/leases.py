@@ -21,6 +21,7 @@ from smbmount.vfs.idle import IdleFiles
 from smbmount.vfs.inodes import Inode
 from smbmount.vfs.kernel import KernelCache
 from smbmount.vfs.remote import RemoteShare
+from smbmount.vfs.signals import Signal
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ class Leases:
         self._enabled = enabled and share.supports_leases
         self._obeyed: dict[Lease, trio.CancelScope] = {}
         """Whose break a task is obeying, and until when: one for each lease, however many breaks come."""
+        self._forgetting: dict[Inode, bool] = {}
+        """Inodes whose pages the kernel is forgetting, and whether it is to do so once more after that."""
+        self._news = Signal()
         self._again: set[Lease] = set()
         """Those of them that were broken once more meanwhile."""
 
@@ -94,6 +98,7 @@ class Leases:
                 self._idle.close(inode)
             if inode.writes is not None:
                 inode.writes.look_again()
+            self._news.fire()
         if lease in self._obeyed:
             self._again.add(lease)
             self._limit(lease)
@@ -139,23 +144,54 @@ class Leases:
         self._again.discard(lease)
         if inode is None:
             return
-        await self._give_up(inode, lease.state)
+        await self._give_up(inode, lease)
         while lease in self._again:
             self._again.discard(lease)
-            await self._give_up(inode, lease.state)
+            await self._give_up(inode, lease)
 
-    async def _give_up(self, inode: Inode, state: int) -> None:
+    async def _give_up(self, inode: Inode, lease: Lease) -> None:
+        state = lease.state
         if not state & _WRITE:
             await _write_out(inode)
         if not state & _READ:
-            async with trio.open_nursery() as nursery:
-                for number in inode.numbers:
-                    nursery.start_soon(self._forget_pages, number)
+            await self._forget(inode, lease)
             # What programs changed through memory maps the kernel has written only now.
             await _write_out(inode)
 
-    async def _forget_pages(self, number: int) -> None:
-        await self._kernel.invalidate(number, pages=True)
+    async def _forget(self, inode: Inode, lease: Lease) -> None:
+        """Have the kernel forget all pages, and wait for that: but not where the server waits, too, and the
+        kernel may do so for a read of a file that is not open again yet, see `_write_out`."""
+        if inode in self._forgetting:
+            self._forgetting[inode] = True
+        else:
+            self._forgetting[inode] = False
+            self._spawn(self._forget_pages, inode)
+        await self._news.wait_until(
+            lambda: inode not in self._forgetting or (lease.needs_acknowledgement and _is_opened_again(inode))
+        )
+
+    async def _forget_pages(self, inode: Inode) -> None:
+        async def forget(number: int) -> None:
+            await self._kernel.invalidate(number, pages=True)
+
+        try:
+            while True:
+                async with trio.open_nursery() as nursery:
+                    for number in inode.numbers:
+                        nursery.start_soon(forget, number)
+                if not self._forgetting[inode]:
+                    return
+                self._forgetting[inode] = False
+        except Exception:
+            log.exception("having pages forgotten ended in a mistake of this program")
+        finally:
+            del self._forgetting[inode]
+            self._news.fire()
+
+
+def _is_opened_again(inode: Inode) -> bool:
+    """Whether a program has it open, and the server not yet, or not any more."""
+    return any(not handle.file.is_here for handle in inode.handles)
 
 
 async def _write_out(inode: Inode) -> None:

@@ -184,19 +184,20 @@ def test_fault_08_our_own_open_by_another_name_breaks_our_lease_while_files_come
     with cutting(it, 11, 0.5):
         for number in range(150):
             name, other = it.path / f"name {number}", it.path / f"other {number}"
-            name.write_bytes(b"before")
+            name.write_bytes(b"before" + bytes(1 << 17))
             first, second = os.open(name, os.O_RDWR), os.open(name, os.O_WRONLY)
             os.write(second, b"12")
             os.link(name, other)
             began = time.monotonic()
-            third = os.open(other, os.O_WRONLY | os.O_TRUNC)
+            third = os.open(other, os.O_RDWR | (os.O_TRUNC if number % 2 else 0))
             os.write(third, b"x")
+            assert len(os.pread(third, 1 << 16, 1 << 16)) == (0 if number % 2 else 1 << 16)
             os.close(third)
             os.pwrite(first, b"y", 1)
             os.close(first)
             os.close(second)
             assert time.monotonic() - began < 10
-            assert (it.there / name.name).read_bytes() == b"xy"
+            assert (it.there / name.name).read_bytes()[:2] == b"xy"
             name.unlink()
             other.unlink()
 

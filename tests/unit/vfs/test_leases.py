@@ -242,6 +242,28 @@ async def test_a_break_does_not_wait_for_data_of_a_file_that_is_not_open_again_y
         assert bytes(share.find("a").data) == b"DAta"
 
 
+@virtual_time
+async def test_a_break_does_not_wait_for_a_read_of_a_file_that_is_not_open_again_yet() -> None:
+    """The kernel keeps them until the read is done, which waits for the file, which waits for the break."""
+    kernel = FakeKernel()
+    async with mounted(leasing(), kernel=kernel) as (share, fs):
+        share.put("a", b"data")
+        number = (await lookup(fs, "a")).number
+        await open_file(fs, "a")
+        [file] = share.find("a").opens
+        kernel.gate = trio.Event()
+        file.is_here = False
+        for _ in range(3):
+            lease = share.break_lease("a", 0)
+            lease.owed = True
+            await trio.testing.wait_all_tasks_blocked()
+            assert lease.acknowledged[-1:] == [0]
+            assert not lease.owed
+        kernel.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert kernel.forgotten == [(number, True)] * 2
+
+
 @pytest.mark.expected_warnings("the lease went back late")
 @virtual_time
 async def test_a_break_has_its_time_also_if_one_of_a_lost_connection_is_being_obeyed() -> None:
