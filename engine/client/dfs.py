@@ -251,7 +251,9 @@ class Resolver:
         async def ask(controller: str, domain: str) -> list[NameList]:
             return await self._ask_about_domains(stay, Place((controller, "IPC$"), ()), domain, way)
 
-        hosts = await self._short_names.hosts(place.server, way.port, way.credentials, ask)
+        hosts: list[str] = []
+        with trio.move_on_after(stay.limit(stay.seconds)):
+            hosts = await self._short_names.hosts(place.server, way.port, way.credentials, ask)
         if hosts:
             stay.walk.rename(place, hosts)
         return bool(hosts)

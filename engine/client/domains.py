@@ -50,9 +50,12 @@ class ShortNames:
                 return [f"{name}.{domain}"]
         for domain in domains:
             try:
-                return await self._controllers_of(name, domain, ask)
+                found = await self._controllers_of(name, domain, ask)
             except SmbError as error:
                 log.debug("%s does not say what domains there are: %s", domain, error)
+            else:
+                if found:
+                    return found
         return []
 
     async def _suffixes(self, credentials: Credentials) -> list[str]:

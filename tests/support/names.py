@@ -30,6 +30,8 @@ class Names(trio.abc.HostnameResolver):
             address = self._addresses[host.decode().lower().rstrip(".")]
         except KeyError:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+        if ":" in address:
+            return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, 0, 0))]
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))]
 
     async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:

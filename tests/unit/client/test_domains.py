@@ -152,6 +152,25 @@ def test_without_a_domain_nobody_is_asked() -> None:
     assert resolver.asked == ["nosuch", "nosuch.example.test"]
 
 
+class Silent(Asked):
+    """Never answers for a name with a dot."""
+
+    async def getaddrinfo(self, host: bytes | None, *arguments: Any, **more: Any) -> list[Any]:
+        if host is not None and b"." in host:
+            await trio.sleep_forever()
+        return await super().getaddrinfo(host, *arguments, **more)
+
+
+def test_a_name_service_that_is_silent_is_not_waited_for_longer_than_the_timeout() -> None:
+    async def main() -> None:
+        trio.socket.set_custom_hostname_resolver(Silent())
+        with trio.fail_after(5), pytest.raises(engine.HostUnknown, match="'fs1' cannot be resolved"):
+            async with engine.connect("//fs1/data", IN_DOMAIN, engine.ConnectConfig(timeout=0.2)):
+                pytest.fail("connected")
+
+    trio.run(main)
+
+
 class Controllers:
     """What `ShortNames` asks; counts it."""
 
@@ -190,3 +209,17 @@ def test_what_controllers_said_is_kept_until_it_expires() -> None:
         assert controllers.asked[6:] == [("example.test", ""), ("example.test", "OTHER")]
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_domain_that_does_not_know_a_name_is_not_the_last_that_is_asked() -> None:
+    async def ask(host: str, domain: str) -> list[NameList]:
+        known = "OTHER" if host == "other.test" else "EXAMPLE"
+        return [NameList(domain or known, ("dc.other.test",) if domain else (), trio.current_time() + 60)]
+
+    async def main() -> None:
+        trio.socket.set_custom_hostname_resolver(Names({}))
+        account = dataclasses.replace(ACCOUNT, domain="other.test")
+        short = ShortNames("dc1.example.test")
+        assert await short.hosts("OTHER", 445, account, ask) == ["dc.other.test"]
+
+    trio.run(main)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
-from typing import Any
 
 import pytest
 import trio
@@ -19,6 +17,7 @@ from tests.fakes.server import FakeServer, running
 from tests.fakes.server_durable import Grant, KeepsOpens
 from tests.fakes.server_peer import Peer, Reply
 from tests.support.logcheck import ExpectedWarnings
+from tests.support.names import Names
 from tests.unit.client.support import ACCOUNT, DEADLINE, connected, settled
 
 RECONNECTING = ConnectConfig(reconnect=True)
@@ -87,38 +86,14 @@ def test_fault_11_a_forgotten_session_or_share_is_set_up_anew(status: int) -> No
     trio.run(main)
 
 
-class Resolver(trio.abc.HostnameResolver):
-    """A name service with one address."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-    async def getaddrinfo(
-        self,
-        host: bytes | None,
-        port: bytes | str | int | None,
-        family: int = 0,
-        type: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-    ) -> list[Any]:
-        assert port is not None
-        if ":" in self.address:
-            return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (self.address, int(port), 0, 0))]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.address, int(port)))]
-
-    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        raise NotImplementedError
-
-
 @pytest.mark.parametrize(
     ("first", "second"), [("127.0.0.1", "127.0.0.2"), ("127.0.0.1", "::1"), ("::1", "127.0.0.1")]
 )
 def test_fault_23_a_name_that_leads_elsewhere_is_resolved_anew(first: str, second: str) -> None:
     async def main() -> None:
-        server, resolver = FakeServer(), Resolver(first)
+        server, names = FakeServer(), {"somewhere": first}
         server.host = first
-        trio.socket.set_custom_hostname_resolver(resolver)
+        trio.socket.set_custom_hostname_resolver(Names(names))
         async with running(server), trio.open_nursery() as nursery:
             unc = f"//somewhere:{server.port}/data"
             with trio.fail_after(DEADLINE):
@@ -126,7 +101,7 @@ def test_fault_23_a_name_that_leads_elsewhere_is_resolved_anew(first: str, secon
                     assert share.description.address == first
                     elsewhere = await trio.open_tcp_listeners(server.port, host=second)
                     await nursery.start(trio.serve_listeners, server.handle, elsewhere)
-                    resolver.address = second
+                    names["somewhere"] = second
                     server.hang_up()
                     await share.wait_lost()
                     await share.stat("")
