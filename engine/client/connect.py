@@ -43,8 +43,8 @@ async def connect(
     thread, and the first of what it returns that was not refused yet is tried.
 
     `beside` tells which shares are connected: what is on one's server, for the same account and as protected,
-    shares its connection and session, if neither could be somewhere else instead (DFS). Those shares have to
-    stay connected for as long as this one.
+    shares its connection and session, until one of them goes to another target. Those shares have to stay
+    connected for as long as this one.
 
     Raises `TransportError` (no server there, or it stays silent for `config.timeout` seconds),
     `AuthError` (the account is refused, or may not be used where the tree leads: `ForeignHost`),
@@ -90,17 +90,20 @@ async def _settled(found: Arrival, resolver: Resolver) -> AsyncGenerator[Share, 
         async with _connected(found.connection, found.tree, found.way, resolver) as share:
             yield share
         return
-    tree, lender = found.tree, found.lender
-    lender.take_in(tree)
+    tree = found.tree
+    found.lender.take_in(tree, found.way, resolver)
+    share = Share(tree, found.way.unc, found.way.config, resolver)
     try:
-        yield Share(tree, found.way.unc, found.way.config, lender, resolver)
+        yield share
     finally:
-        lender.let_go(tree)
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GOODBYE):
-            try:
-                await tree.disconnect()
-            except SmbError as error:
-                log.debug("leaving %s failed: %s", tree.path, error)
+        link = share.keeper
+        assert link is not None
+        if link.let_go(tree):
+            tree.connection.end()
+            await _say_goodbye(tree, logs_off=True)
+            link.scope.cancel()
+        else:
+            await _say_goodbye(tree, logs_off=False)
 
 
 @asynccontextmanager
@@ -109,7 +112,7 @@ async def _connected(
 ) -> AsyncGenerator[Share, None]:
     config = way.config
     link = Link(way, tree, resolver) if config.reconnect else None
-    share = Share(tree, way.unc, config, link, resolver)
+    share = Share(tree, way.unc, config, resolver)
     async with trio.open_nursery() as nursery:
         if link is not None:
             nursery.start_soon(link.run)
@@ -123,15 +126,16 @@ async def _connected(
                 link.end()
             # Servers hang up after LOGOFF, and may do so before the last CLOSE has left.
             tree.connection.end()
-            await _say_goodbye(tree)
+            await _say_goodbye(tree, logs_off=True)
             if link is not None:
-                link.scope.cancel()
+                link.cancel()
 
 
-async def _say_goodbye(tree: Tree) -> None:
+async def _say_goodbye(tree: Tree, *, logs_off: bool) -> None:
     with trio.CancelScope(shield=True, deadline=trio.current_time() + _GOODBYE):
         try:
             await tree.disconnect()
-            await tree.session.log_off()
+            if logs_off:
+                await tree.session.log_off()
         except SmbError as error:
-            log.debug("logging off failed: %s", error)
+            log.debug("leaving %s failed: %s", tree.path, error)

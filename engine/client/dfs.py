@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -168,13 +168,15 @@ class Resolver:
         *,
         leave: bool = False,
         lenders: Sequence[Link] = (),
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> AsyncGenerator[Arrival, None]:
         """Go to the share, with the account of `way`; it is connected to until the block ends.
 
         Each server has `seconds` for TCP and `patience` for the rest. With `leave` the place that was reached
-        last is out of the question. A server that one of `lenders` has a connection to is gone to over that,
-        unless there are other targets. Raises what `connect` does; `TransportError` with all reasons where
-        several targets were of no use, `ForeignHost` for one that the account may not be used at.
+        last is out of the question. A server that one of `lenders` has a connection to is gone to over that.
+        `is_wanted` is asked in the step in which the share is taken. Raises what `connect` does;
+        `TransportError` if it is not wanted any more, and with all reasons where several targets were of no
+        use, `ForeignHost` for one that the account may not be used at.
         """
         skipped = {fold(self._place.place)} if leave and self._place is not None else set[Name]()
         walk = Walk(self._start(), skipped)
@@ -187,6 +189,10 @@ class Resolver:
                 server = place.server.casefold()
                 while place is not None and place.server.casefold() == server:
                     arrival = await self._try(stay, place, way, errors)
+                    if arrival is not None and not is_wanted():
+                        errors.append(TransportError(f"{hop_name(place)} is not wanted any more"))
+                        place = None
+                        break
                     if arrival is not None:
                         place.settle()
                         self._place = place
@@ -227,7 +233,7 @@ class Resolver:
         """The share, if it is at `place`; if not, `errors` says why, or the walk goes on from there."""
         try:
             hop = self._way_to(place, way)
-            session = await stay.session(hop, may_borrow=_leads_to_one(place))
+            session = await stay.session(hop)
             with _bounded(stay.limit(stay.patience), hop):
                 tree = await self._look(stay, hop, session, place)
             if tree is not None and fold(place.place) in stay.walk.skipped:
@@ -263,7 +269,7 @@ class Resolver:
         async with AsyncExitStack() as stack:
             patience = min(stay.patience, _ONE_OF_SEVERAL)
             visit = _Stay(stack, stay.walk, min(stay.seconds, _ONE_OF_SEVERAL), patience, ())
-            session = await visit.session(hop, may_borrow=False)
+            session = await visit.session(hop)
             with _bounded(visit.patience, hop):
                 response = await visit.referrals(hop, session, join_name((domain,)) if domain else "")
             visit.take_leave()
@@ -355,13 +361,12 @@ class _Stay:
         """The seconds, or fewer where something else can be tried."""
         return min(seconds, _ONE_OF_SEVERAL) if self.walk.has_more else seconds
 
-    async def session(self, hop: Way, *, may_borrow: bool) -> Session:
+    async def session(self, hop: Way) -> Session:
         """The session on the server, which `hop` leads to."""
-        is_there = self._session is not None and not self._session.connection.lost.is_set()
-        if self._session is not None and is_there and (may_borrow or self.lender is None):
+        if self._session is not None and not self._session.connection.lost.is_set():
             return self._session
         self.take_leave()
-        self._session = self._borrow(hop) if may_borrow else None
+        self._session = self._borrow(hop)
         if self._session is not None:
             return self._session
         connection = await self._stack.enter_async_context(hop.connection(self.limit(self.seconds)))

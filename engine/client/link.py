@@ -12,7 +12,9 @@ from __future__ import annotations
 import errno
 import logging
 import random
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
@@ -23,13 +25,13 @@ from engine.client.config import Credentials
 from engine.client.connection import Connection
 from engine.client.dfs import Resolver, is_gone
 from engine.client.establish import Way
-from engine.client.handles import Handle, NotGivenBack
+from engine.client.handles import Handle
+from engine.client.restoring import restore_all, restore_forgotten
 from engine.client.session import Session, log_on_again
 from engine.client.tree import Tree
 from engine.client.watch import LineWatch
 from engine.errors import (
     AuthError,
-    HandleLost,
     NtStatusError,
     RemoteProtocolError,
     SmbError,
@@ -37,6 +39,7 @@ from engine.errors import (
     TransportError,
     raised_again,
 )
+from engine.proto.leases import LeaseTable
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +80,6 @@ _SETTLING: Final = 1.0
 """Seconds in which files are opened again before anything else is asked: a server that keeps them knows them
 by the names that they had."""
 
-_AT_ONCE: Final = 16
-"""Files that are opened again at the same time."""
-
 _RETRIED: Final = frozenset(
     {
         ntstatus.STATUS_NO_LOGON_SERVERS,
@@ -95,61 +95,93 @@ _BY_ADDRESS: Final = (errno.EHOSTUNREACH, errno.EIO)
 """After such an error the address of before is tried: the name service may be away with the server."""
 
 
+@dataclass(eq=False, slots=True)
+class _Member:
+    """What a link knows of one of its trees: the way to it, and who finds other targets for it, if any."""
+
+    way: Way
+    resolver: Resolver | None
+    refusal: SmbError | None = None
+    """What the server says of the tree, which it does not let us have where it does others."""
+    departure: Link | None = None
+    """The link that it will have if another target is found, which is being looked for."""
+    look_at: float = 0.0
+    """Not before is another target looked for."""
+
+
 class Link:
     """The life of one tree over its connections, and of guests: further trees of its server. `run` is its
-    task; `end` ends it. With guests it goes to no other server in place of this one."""
+    task; `end` ends it.
 
-    def __init__(self, way: Way, tree: Tree, resolver: Resolver | None = None) -> None:
+    A sole tree goes to another target with its link. One of several, the first one too, gets a link of its
+    own for that, a `departure`, which runs in this one's task.
+    """
+
+    def __init__(
+        self, way: Way, tree: Tree, resolver: Resolver | None = None, host: Link | None = None
+    ) -> None:
         self.scope = trio.CancelScope(shield=True)
         """Around `run`. Shielded, as a cancelled mount still writes what it has."""
-        self.history = History()
+        self.history: History = History() if host is None else replace(host.history)
         self._way = way
         self._credentials = way.credentials
-        self._trees = [tree]
+        self._members = {tree: _Member(way, resolver)}
         self._connection = tree.connection
         self._session = tree.session
-        self._resolver = resolver
-        self._refusals: dict[Tree, SmbError] = {}
-        """What the server says of trees that it does not let us have, where it does others."""
-        self._look_elsewhere_at = 0.0
+        self._host = host
+        """Whose tree it still is."""
         self._refusal: SmbError | None = None
         self._said = ""
         self._refused: set[Credentials] = set()
         self._changed = trio.Event()
-        self._returned = trio.Event()
         self._ended = False
         self._nursery: trio.Nursery | None = None
+        self._departed: set[Link] = set()
+        self._departures: trio.Nursery | None = None
         self._renewal: trio.Event | None = None
         self._address = tree.connection.remote_address
         self._patience = min(_SET_UP, way.config.timeout)
         self._probes = 0
-        tree.link = self
+        if host is None:
+            tree.link = self
 
     async def run(self) -> None:
         """Attend to the connections, one after the other, until cancelled."""
         with self.scope:
-            await self._attend(self._connection, self._session)
-            while True:
-                await self._come_back()
+            async with trio.open_nursery() as self._departures:
+                await self._attend(self._connection, self._session)
+                while True:
+                    await self._come_back()
 
     def end(self) -> None:
         """From now on a loss is final: who waits for the connection gets an error."""
         self._ended = True
         self._tell()
+        for departed in self._departed:
+            departed.end()
+
+    def cancel(self) -> None:
+        """End its task, and those of its departures."""
+        self.scope.cancel()
+        for departed in self._departed:
+            departed.cancel()
 
     async def wait_up(self, tree: Tree) -> None:
-        """Wait until a tree is connected again; raises `SmbError` if it will not be for now."""
-        while tree.is_settling or tree.connection.lost.is_set():
-            if self._ended or tree not in self._trees:
+        """Wait until a tree is connected again, or another link's; raises `SmbError` if it will not be for
+        now."""
+        while tree.link is self and (tree.is_settling or tree.connection.lost.is_set()):
+            member = self._members.get(tree)
+            if self._ended or member is None:
                 raise TransportError("the connection was closed", errno=errno.EHOSTDOWN)
-            refusal = self._refusals.get(tree, self._refusal)
+            refusal = member.refusal or self._refusal
             if refusal is not None:
                 raise raised_again(refusal)
             await self._changed.wait()
 
     async def wait_returned(self, tree: Tree) -> None:
-        """Wait until a tree is connected, however long that takes and whoever is refused meanwhile."""
-        while tree.is_settling or tree.connection.lost.is_set():
+        """Wait until a tree is connected, however long that takes and whoever is refused meanwhile, or
+        another link's."""
+        while tree.link is self and (tree.is_settling or tree.connection.lost.is_set()):
             await self._changed.wait()
 
     @property
@@ -159,14 +191,12 @@ class Link:
 
     def is_of(self, tree: Tree) -> bool:
         """Whether it is the tree's own, and not one that it is a guest of."""
-        return self._trees[0] is tree
+        return next(iter(self._members), None) is tree
 
     def lend(self, way: Way) -> Session | None:
         """The session, for a share that `way` leads to: if it is there now, on that server, for that account
-        and as protected, and not to go to another server at the loss of this one."""
+        and as protected."""
         if self._ended or self._connection.lost.is_set():
-            return None
-        if self._resolver is not None and self._resolver.has_alternatives:
             return None
         own = self._way
         is_same = (
@@ -176,19 +206,19 @@ class Link:
         )
         return self._session if is_same else None
 
-    def take_in(self, tree: Tree) -> None:
+    def take_in(self, tree: Tree, way: Way, resolver: Resolver | None) -> None:
         """Have a guest, which was connected to on the session that was lent; raises `TransportError` if that
         is lost: what takes its place may be another server's."""
         if self._ended or tree.connection is not self._connection or self._connection.lost.is_set():
             raise TransportError(f"the connection to {self._way.unc.server} was just lost")
         tree.link = self
-        self._trees.append(tree)
+        self._members[tree] = _Member(way, resolver)
 
-    def let_go(self, tree: Tree) -> None:
-        """Have a guest no longer: who waits for it gets an error."""
-        self._trees.remove(tree)
-        self._refusals.pop(tree, None)
+    def let_go(self, tree: Tree) -> bool:
+        """Have a tree no longer: who waits for it gets an error. Returns whether it was the last one."""
+        self._stop_looking(self._members.pop(tree))
         self._tell()
+        return not self._members
 
     async def authenticate_again(self, connection: Connection) -> None:
         """Renew a session that has expired, once for all requests that it refuses at the same time."""
@@ -212,7 +242,7 @@ class Link:
         if self._nursery is not None:
             handle.epoch = -1
             handle.await_restoration()
-            self._nursery.start_soon(self._restore_forgotten, tree, handle)
+            self._nursery.start_soon(restore_forgotten, tree, handle)
 
     async def _reach(self) -> bool:
         self._probes += 1
@@ -229,13 +259,13 @@ class Link:
             self._nursery = nursery
             nursery.start_soon(connection.run_echo, self._way.config.echo_interval, session.batch())
             nursery.start_soon(LineWatch(connection, session.batch(), self._reach).run)
-            for tree in self._trees:
+            for tree in self._members:
                 nursery.start_soon(self._settle if tree.connection is connection else self._rejoin, tree)
             error = await connection.wait_lost()
             self.history.note_loss(error)
             self._nursery = None
-            self._refusals.clear()
-            for tree in self._trees:
+            for tree, member in self._members.items():
+                member.refusal = None
                 tree.is_settling = False
             nursery.cancel_scope.cancel()
         log.debug("the connection to %s is lost: %s", self._way.unc, error)
@@ -244,7 +274,7 @@ class Link:
         """Try until there is a connection, and look after it until it is lost."""
         error: SmbError | None = None
         begun, pause, attempt = trio.current_time(), _FIRST_PAUSE, 0
-        while not self._ended:
+        while self._members and not self._ended:
             address = self._address if error is not None and error.errno in _BY_ADDRESS else None
             attempt += 1
             seconds = max(_CONNECTING, 3 * self._way.connecting_took)
@@ -256,7 +286,7 @@ class Link:
                 return
             self.history.note_failure(error)
             log.debug("%s cannot be reached again: %s", self._way.unc, error)
-            if self._may_leave(error, begun) and await self._try_elsewhere(seconds, begun):
+            if await self._leave(error, seconds, begun):
                 return
             if isinstance(error, AuthError) and await self._change_account():
                 continue
@@ -268,28 +298,108 @@ class Link:
                 pause = min(2 * pause, _LONGEST_PAUSE)
         await trio.sleep_forever()
 
-    def _may_leave(self, error: SmbError, begun: float) -> bool:
+    async def _leave(self, error: SmbError, seconds: float, begun: float) -> bool:
+        """Go on with other targets, if it is time to try them; whether the link itself did, and lost what it
+        found again."""
+        if len(self._members) > 1:
+            for tree, member in self._members.items():
+                if self._may_depart(member) and self._may_leave(member, error, begun):
+                    self._depart_soon(tree, member, seconds, begun)
+            return False
+        sole = next(iter(self._members.values()), None)
+        if sole is None or sole.departure is not None or sole.resolver is None:
+            return False
+        may_leave = sole.resolver.has_choice and self._may_leave(sole, error, begun)
+        return may_leave and await self._try_elsewhere(seconds, begun)
+
+    @staticmethod
+    def _may_depart(member: _Member) -> bool:
+        """Whether there are other targets for one of several trees, which are not being tried yet."""
+        return member.resolver is not None and member.resolver.has_alternatives and member.departure is None
+
+    @staticmethod
+    def _may_leave(member: _Member, error: SmbError, begun: float) -> bool:
         """Whether it is time to try another target: what is open does not come along."""
-        if self._resolver is None or not self._resolver.has_choice or len(self._trees) > 1:
-            return False
         now = trio.current_time()
-        if now < self._look_elsewhere_at or (now < begun + _LOYALTY and not is_gone(error)):
+        if now < member.look_at or (now < begun + _LOYALTY and not is_gone(error)):
             return False
-        self._look_elsewhere_at = now + _LOYALTY
+        member.look_at = now + _LOYALTY
         return True
 
     async def _try_elsewhere(self, seconds: float, begun: float) -> bool:
-        """Go on with another target; whether one was found, and is lost again."""
-        assert self._resolver is not None
+        """Go on with another target of the sole tree; whether one was found, and is lost again."""
+        ((tree, member),) = self._members.items()
+        assert member.resolver is not None
         try:
-            async with self._resolver.arrive(self._way, seconds, self._patience, leave=True) as found:
+            async with member.resolver.arrive(
+                self._way, seconds, self._patience, leave=True, is_wanted=lambda: self._misses(tree)
+            ) as found:
                 log.warning("%s is replaced by %s", self._way.unc, found.way.unc)
+                self._take_over(tree)
                 self._way = found.way
-                await self._go_on({self._trees[0]: found.tree}, begun, elsewhere=True)
+                await self._go_on({tree: found.tree}, begun, elsewhere=True)
         except SmbError as error:
             log.debug("%s is nowhere else: %s", self._way.unc, error)
             return False
         return True
+
+    def _misses(self, tree: Tree) -> bool:
+        """Whether a tree is still without a connection, and would be taken to another one."""
+        holder = self if self._host is None else self._host
+        is_away = tree in holder._members and tree.connection.lost.is_set()
+        return is_away and not self._ended and not self.scope.cancel_called
+
+    def _take_over(self, tree: Tree) -> None:
+        """Have the tree, if it was the host's until now."""
+        host, self._host = self._host, None
+        if host is not None:
+            del host._members[tree]
+            tree.link = self
+            host._tell()
+
+    def _depart_soon(
+        self, tree: Tree, member: _Member, seconds: float, begun: float, refusal: SmbError | None = None
+    ) -> None:
+        """Have one of several trees look for another target, while the others wait for this one; where there
+        is none the `refusal` is told."""
+        if self._departures is not None:
+            # Two connections with one GUID are one client to a server, whose breaks come on either of them.
+            way = replace(
+                member.way,
+                credentials=self._way.credentials,
+                client_guid=uuid.uuid4(),
+                leases=LeaseTable(),
+            )
+            member.departure = Link(way, tree, member.resolver, host=self)
+            self._departures.start_soon(self._depart, tree, member, seconds, begun, refusal)
+
+    async def _depart(
+        self, tree: Tree, member: _Member, seconds: float, begun: float, refusal: SmbError | None
+    ) -> None:
+        departure = member.departure
+        assert departure is not None
+        self._departed.add(departure)
+        try:
+            await departure._run_elsewhere(seconds, begun)
+        finally:
+            self._departed.discard(departure)
+            member.departure = None
+        if refusal is not None and self._misses(tree):
+            self._note_refused_member(tree, member, refusal)
+
+    async def _run_elsewhere(self, seconds: float, begun: float) -> None:
+        """As `run`, once another target was found; nothing where there is none."""
+        with self.scope:
+            async with trio.open_nursery() as self._departures:
+                if await self._try_elsewhere(seconds, begun):
+                    while True:
+                        await self._come_back()
+
+    @staticmethod
+    def _stop_looking(member: _Member) -> None:
+        """No other target is needed any more."""
+        if member.departure is not None:
+            member.departure.scope.cancel()
 
     async def _change_account(self) -> bool:
         """Whether there is another account, or password, than those refused lately; it is used then."""
@@ -330,9 +440,12 @@ class Link:
         error: SmbError | None = None
         try:
             async with self._way.connection(min(seconds, self._way.config.timeout), address) as connection:
-                trees = tuple(self._trees)
+                trees = tuple(self._members)
+                if not trees:
+                    return None
+                previous = self._session.state.session_id
                 try:
-                    found = await self._set_up(connection, trees)
+                    found = await self._way.set_up_all(connection, self._patience, previous, trees)
                 except SmbError as refusal:
                     error = refusal
                     if isinstance(refusal, TransportError) and not connection.lost.is_set():
@@ -343,13 +456,6 @@ class Link:
             error = unreachable
         return error
 
-    async def _set_up(self, connection: Connection, trees: Sequence[Tree]) -> list[Tree | SmbError]:
-        """All trees on a new connection, or what the server says of them."""
-        previous = self._session.state.session_id
-        if len(trees) == 1:
-            return [await self._way.set_up(connection, self._patience, previous)]
-        return await self._way.set_up_all(connection, self._patience, previous, trees)
-
     async def _go_on(
         self, found: Mapping[Tree, Tree | SmbError], begun: float, *, elsewhere: bool = False
     ) -> None:
@@ -357,8 +463,10 @@ class Link:
             if isinstance(now, Tree):
                 self._connection, self._session = now.connection, now.session
                 self._adopt(tree, now, elsewhere=elsewhere)
-            elif tree in self._trees:
+            elif tree in self._members:
                 self._refuse(tree, now)
+        if not self._members:
+            return
         self._refusal = None
         self._address = self._connection.remote_address
         self._patience = min(_SET_UP, self._way.config.timeout)
@@ -367,37 +475,48 @@ class Link:
         log.debug("connected to %s again after %.1f s", self._way.unc, trio.current_time() - begun)
         await self._attend(self._connection, self._session)
 
-    def _adopt(self, tree: Tree, now: Tree, *, elsewhere: bool = False) -> None:
-        """Have a tree go on as it is now, unless it was let go meanwhile."""
-        if tree in self._trees:
-            tree.adopt(now, elsewhere=elsewhere)
-            tree.is_settling = True
-        else:
+    def _adopt(self, tree: Tree, now: Tree, *, elsewhere: bool = False) -> bool:
+        """Have a tree go on as it is now; it does not if it was let go meanwhile."""
+        member = self._members.get(tree)
+        if member is None:
             now.disconnect_later()
+            return False
+        member.refusal = None
+        self._stop_looking(member)
+        tree.adopt(now, elsewhere=elsewhere)
+        tree.is_settling = True
+        return True
 
     def _refuse(self, tree: Tree, error: SmbError) -> None:
         """The server does not let us have a tree, but others."""
-        self._refusals[tree] = error
+        member = self._members[tree]
+        if is_gone(error) and self._may_depart(member):
+            self._depart_soon(tree, member, _CONNECTING, trio.current_time(), error)
+        elif member.departure is None:
+            self._note_refused_member(tree, member, error)
+
+    def _note_refused_member(self, tree: Tree, member: _Member, error: SmbError) -> None:
+        member.refusal = error
         self._say(f"{tree.path} is refused since the connection was lost: {error}")
         self._tell()
 
     async def _rejoin(self, tree: Tree) -> None:
-        """Bring a tree to the present connection on which it is not yet, however long it is refused."""
+        """Bring a tree that was refused to the present connection, however long that takes."""
         connection, session = self._connection, self._session
-        while tree in self._trees:
-            if tree in self._refusals:
-                await trio.sleep(_REFUSED)
+        while True:
+            await trio.sleep(_REFUSED)
+            if tree not in self._members:
+                return
             try:
                 found = await self._way.connect_share(session, tree.path, tree.prefix)
             except SmbError as error:
                 if connection.lost.is_set():
                     return
-                if tree in self._trees:
+                if tree in self._members:
                     self._refuse(tree, error)
             else:
-                self._refusals.pop(tree, None)
-                self._adopt(tree, found)
-                await self._settle(tree)
+                if self._adopt(tree, found):
+                    await self._settle(tree)
                 return
 
     async def _settle(self, tree: Tree) -> None:
@@ -414,77 +533,9 @@ class Link:
         self._tell()
 
     async def _restore_all(self, tree: Tree, sleeping: trio.CancelScope) -> None:
-        connection = tree.connection
-        lost = [handle for handle in tree.handles if handle.epoch != tree.epoch]
-        not_given_back: list[Handle] = []
-        # Samba gives a file back only while it is not open otherwise. An open without a lease would break one
-        # that was granted just before, and wait for unwritten data that waits for this very open.
-        durable = [handle for handle in lost if handle.is_durable]
-        leaseless = [handle for handle in lost if not handle.has_lease]
-        for handles in (durable, leaseless, lost):
-            if not not_given_back:
-                await self._restore_each(tree, handles, not_given_back)
-        if not_given_back:
-            # Samba notes the process of this connection as the one that has the file open before it refuses,
-            # and opens by others wait for that process in vain until it is gone.
-            connection.abort(TransportError(f"the server does not give {len(not_given_back)} files back"))
-            return
-        self._go(tree)
-        sleeping.cancel()
-
-    async def _restore_each(
-        self, tree: Tree, handles: Sequence[Handle], not_given_back: list[Handle]
-    ) -> None:
-        limit = trio.CapacityLimiter(_AT_ONCE)
-        async with trio.open_nursery() as nursery:
-            for handle in handles:
-                if handle.epoch != tree.epoch:
-                    nursery.start_soon(self._restore, tree, handle, limit, not_given_back)
-
-    async def _restore(
-        self, tree: Tree, handle: Handle, limit: trio.CapacityLimiter, not_given_back: list[Handle]
-    ) -> None:
-        """Open one file again. If the connection is lost meanwhile, the next one's turn does it, and the same
-        with those that are `not_given_back`."""
-        async with limit:
-            if handle in tree.handles:
-                try:
-                    await self._restore_once(tree, handle)
-                except NotGivenBack as error:
-                    log.debug("%s", error)
-                    not_given_back.append(handle)
-
-    async def _restore_forgotten(self, tree: Tree, handle: Handle) -> None:
-        try:
-            await self._restore_once(tree, handle)
-        except NotGivenBack as error:
-            # It was closed on the server, which therefore has nothing of it left.
-            log.debug("%s", error)
-            await self._restore_once(tree, handle)
-
-    async def _restore_once(self, tree: Tree, handle: Handle) -> None:
-        connection = tree.connection
-        assert handle.restore is not None
-        try:
-            await handle.restore()
-        except NotGivenBack:
-            raise
-        except HandleLost as error:
-            if handle in tree.handles and not handle.is_forsaken:
-                log.warning("%s", error)
-            tree.handles.discard(handle)
-            handle.give_up(error)
-        except SmbError as error:
-            connection.abort(TransportError(str(error), errno=error.errno))
-        except Exception:
-            # Its user is told; the other files, and the link itself, are not to suffer.
-            log.exception("opening %s again ended in a mistake of this program", handle.path)
-            tree.handles.discard(handle)
-            handle.give_up(HandleLost(f"{handle.path} cannot be opened again"))
-        else:
-            if handle.is_forsaken or handle not in tree.handles:
-                tree.handles.discard(handle)
-                connection.close_later(handle.file_id, tree.batch)
+        if await restore_all(tree):
+            self._go(tree)
+            sleeping.cancel()
 
 
 def _jittered(pause: float) -> float:

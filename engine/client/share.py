@@ -111,16 +111,14 @@ class Share(TreeControls):
         tree: Tree,
         unc: Unc,
         config: ConnectConfig,
-        link: Link | None = None,
         resolver: Resolver | None = None,
     ) -> None:
         self.unc = unc
         self.supports_file_ids = True
         super().__init__(tree)
         self._limits = config
-        self._link = link
         self._resolver = resolver
-        self._history = History() if link is None else link.history
+        self._own_history = History()
         self._telling = Telling()
         tree.on_moved = self._telling.begin_anew
         self._opener = Opener(tree, self._telling, lambda: self.max_read, lambda: self.max_write)
@@ -159,14 +157,21 @@ class Share(TreeControls):
         return self._tree.moves
 
     @property
+    def keeper(self) -> Link | None:
+        """Who brings it back when its connection is lost (`reconnect`): another one once it went elsewhere
+        and left others behind."""
+        link = self._tree.link
+        return link if isinstance(link, Link) else None
+
+    @property
     def lender(self) -> Link | None:
         """Who may let other shares of the server use this one's connection; None if it is lent itself."""
-        return self._link if self._link is not None and self._link.is_of(self._tree) else None
+        return self.keeper if self.keeper is not None and self.keeper.is_of(self._tree) else None
 
     @property
     def line(self) -> object:
         """What is the same object for shares on one connection."""
-        return self._link or self._tree
+        return self.keeper or self._tree
 
     @property
     def has_open_files(self) -> bool:
@@ -185,8 +190,10 @@ class Share(TreeControls):
     @property
     def condition(self) -> Condition:
         """Whether it is connected and since when, and what it holds on the server."""
-        is_refused = self._link is not None and self._link.is_refused
-        return condition_of(self._tree, self._history, is_refused=is_refused)
+        link = self.keeper
+        if link is None:
+            return condition_of(self._tree, self._own_history, is_refused=False)
+        return condition_of(self._tree, link.history, is_refused=link.is_refused)
 
     def upload(self) -> tuple[int, int]:
         """Bytes that were to be sent over its connection so far, and how many arrived at the server's end.
@@ -220,10 +227,11 @@ class Share(TreeControls):
 
     async def wait_returned(self) -> None:
         """Wait until a lost connection is made anew; for ever if none is."""
-        if self._link is not None:
-            await self._link.wait_returned(self._tree)
-        elif self.is_lost:
-            await trio.sleep_forever()
+        while self._tree.is_settling or self.is_lost:
+            if self.keeper is None:
+                await trio.sleep_forever()
+            else:
+                await self.keeper.wait_returned(self._tree)
 
     @property
     def open_files(self) -> int:

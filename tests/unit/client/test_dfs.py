@@ -11,6 +11,8 @@ import trio
 
 import engine
 from engine import Dialect, ntstatus
+from engine.client.config import parse_unc
+from engine.client.establish import Way
 from engine.client.trust import may_log_on, may_send_ntlm
 from engine.wire.constants import Command, ShareCapabilities, ShareFlags
 from engine.wire.dfs import DfsHeaderFlags, DfsReferral, DfsReferralResponse
@@ -442,6 +444,27 @@ def test_another_server_cannot_tell_what_became_of_a_change(
     trio.run(main)
     assert list(second.tree.root.children) == ["file"]
     assert not second.tree.opens
+
+
+def test_a_target_that_is_not_wanted_any_more_once_it_is_reached_is_left_again() -> None:
+    """As where the one before is back in the same moment."""
+    server = namespace(link=[f"\\{FIRST}\\share", f"\\{SECOND}\\share"])
+    first, second = at(FIRST), at(SECOND)
+
+    async def main() -> None:
+        async with reached("link", server, first, second) as share:
+            resolver, before = share._resolver, share.dfs_steps()
+            assert resolver is not None
+            way = Way(parse_unc(server.unc), ACCOUNT, engine.ConnectConfig(dfs_hosts=FRIENDS))
+            with pytest.raises(engine.TransportError, match="not wanted any more"):
+                async with resolver.arrive(way, DEADLINE, DEADLINE, leave=True, is_wanted=lambda: False):
+                    pytest.fail("arrived")
+            await second.until(lambda: Command.LOGOFF in second.received)
+            (now,) = share.dfs_steps()
+            assert now.targets == before[0].targets
+
+    trio.run(main)
+    assert second.tree_connects == [f"\\\\{SECOND}\\share"]
 
 
 @pytest.mark.parametrize("life", [0, 2**32 - 1])

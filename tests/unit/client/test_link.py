@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
@@ -91,8 +91,11 @@ class FakeWay(Way):
             raise TransportError("nobody there")
         yield cast(Connection, FakeConnection())
 
-    async def set_up(self, connection: Connection, seconds: float, previous_session_id: int = 0) -> Tree:
+    async def set_up_all(
+        self, connection: Connection, seconds: float, previous_session_id: int, trees: Sequence[Tree]
+    ) -> list[Tree | SmbError]:
         assert previous_session_id == 7
+        assert len(trees) == 1
         await trio.sleep(0.01)
         if self.state == "hanging":
             await trio.sleep(seconds)
@@ -100,7 +103,7 @@ class FakeWay(Way):
         self.log_ons.append(trio.current_time())
         if self.state == "locked":
             raise AuthError("refused", status=STATUS_LOGON_FAILURE)
-        return new_tree(cast(FakeConnection, connection))
+        return [new_tree(cast(FakeConnection, connection))]
 
 
 def handle_of(tree: Tree, chance: random.Random) -> Handle:
