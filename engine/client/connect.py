@@ -101,7 +101,7 @@ async def _settled(found: Arrival, resolver: Resolver) -> AsyncGenerator[Share, 
         if link.let_go(tree):
             tree.connection.end()
             await _say_goodbye(tree, logs_off=True)
-            link.scope.cancel()
+            link.retire()
         else:
             await _say_goodbye(tree, logs_off=False)
 
@@ -128,7 +128,7 @@ async def _connected(
             tree.connection.end()
             await _say_goodbye(tree, logs_off=True)
             if link is not None:
-                link.cancel()
+                link.scope.cancel()
 
 
 async def _say_goodbye(tree: Tree, *, logs_off: bool) -> None:

@@ -120,8 +120,8 @@ class Link:
     def __init__(
         self, way: Way, tree: Tree, resolver: Resolver | None = None, host: Link | None = None
     ) -> None:
-        self.scope = trio.CancelScope(shield=True)
-        """Around `run`. Shielded, as a cancelled mount still writes what it has."""
+        self.scope = trio.CancelScope(shield=host is None)
+        """Around `run`, and its departures. Shielded, as a cancelled mount still writes what it has."""
         self.history: History = History() if host is None else replace(host.history)
         self._way = way
         self._credentials = way.credentials
@@ -160,11 +160,10 @@ class Link:
         for departed in self._departed:
             departed.end()
 
-    def cancel(self) -> None:
-        """End its task, and those of its departures."""
-        self.scope.cancel()
-        for departed in self._departed:
-            departed.cancel()
+    def retire(self) -> None:
+        """End its task, unless departures run in it: once nobody is left."""
+        if not (self._members or self._departed):
+            self.scope.cancel()
 
     async def wait_up(self, tree: Tree) -> None:
         """Wait until a tree is connected again, or another link's; raises `SmbError` if it will not be for
@@ -384,6 +383,7 @@ class Link:
         finally:
             self._departed.discard(departure)
             member.departure = None
+            self.retire()
         if refusal is not None and self._misses(tree):
             self._note_refused_member(tree, member, refusal)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from tests.support.dfs import Estate, estate
 from tests.support.logcheck import ExpectedWarnings
 from tests.support.names import Names
 from tests.support.samba import SambaServer
+
+NEW = Disposition.CREATE
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +296,39 @@ async def test_a_link_that_leads_elsewhere_is_followed_there_by_the_next_open(tr
         await old.close()
         assert not lease.state
         assert (tree.first.share_path() / "changing/here").read_text() == "FIRST"
+
+
+@in_trio
+async def test_of_those_on_one_connection_one_goes_to_another_server_and_the_other_waits(
+    tree: Estate, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings.require("is replaced by")
+    tree.put(tree.first, "shared/here", "first")
+    tree.put(tree.second, "shared/here", "second")
+    first, second = (tree.target(server, "data\\shared") for server in (tree.first, tree.second))
+    tree.link("stays", first)
+    tree.link("moves", first, second)
+    async with crossed(tree) as whole:
+        files = {}
+        for link in ("moves", "stays"):
+            lease = whole.lease(lambda lease: None)
+            path = f"{link}\\{link}"
+            files[link] = await whole.open(path, access=READ_WRITE, disposition=NEW, lease=lease)
+            files[link].keep(partial(str, path), lambda stat, lost_ns: True)
+            await files[link].write_at(0, b"1")
+        assert len({share.line for share in whole.shares[1:]}) == 1
+        await trio.to_thread.run_sync(tree.first.stop_service)
+        with trio.fail_after(15):
+            assert await whole.read_file("moves\\here", 10) == b"second"
+        assert [share.is_lost for share in whole.shares] == [False, False, True]
+        with pytest.raises(HandleLost):
+            await files["moves"].write_at(1, b"2")
+        await trio.to_thread.run_sync(tree.first.resume_service)
+        await files["stays"].write_at(1, b"2")
+        await files["stays"].close()
+        await files["moves"].close()
+        assert await whole.read_file("moves\\here", 10) == b"second"
+    assert (tree.first.share_path() / "shared/stays").read_text() == "12"
 
 
 @in_trio
