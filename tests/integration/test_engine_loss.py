@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import random
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
 import pytest
@@ -26,6 +23,7 @@ from tests.integration.support_engine import (
     in_trio,
     listing,
 )
+from tests.integration.support_servers import frozen, kill_connections
 from tests.support.samba import SambaServer
 from tests.support.server import LOOPBACK
 
@@ -54,29 +52,6 @@ def server() -> Iterator[SambaServer]:
     """A server that the test may treat as it likes."""
     with SambaServer() as own:
         yield own
-
-
-@contextmanager
-def frozen(server: SambaServer) -> Iterator[None]:
-    """Stop the processes that serve the connections, without closing anything."""
-    pids = server.connection_pids()
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            # One that was dying already is gone as soon as its parent goes on.
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-def kill_connections(server: SambaServer) -> None:
-    pids = server.connection_pids()
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
 
 
 async def assert_lost(call: Awaitable[object]) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.mount.test_control import ctl
 from tests.support.dfs import Estate, estate
 from tests.support.factories import MountFactory
 from tests.support.mounting import CHECKOUT, Mount
-from tests.support.tools import wait_until
+from tests.support.tools import errno_of, wait_until
 
 pytestmark = pytest.mark.deadline(120)
 
@@ -42,15 +42,6 @@ def hosts(tree: Estate) -> str:
 
 def mounted(factory: MountFactory, tree: Estate, folder: str, *options: str) -> Mount:
     return factory(tree.namespace, share="dfs", folder=folder, options=(hosts(tree), *options))
-
-
-def errno_of(attempt: Callable[[], object]) -> int:
-    """The error that a call ends with; 0 for none."""
-    try:
-        attempt()
-    except OSError as error:
-        return error.errno or 0
-    return 0
 
 
 def tools(*command: str | Path) -> str:

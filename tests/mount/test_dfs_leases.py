@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.mount.test_dfs import errno_of
 from tests.mount.test_leases import descriptor
 from tests.support.dfs import Estate, estate
 from tests.support.factories import MountFactory
 from tests.support.mounting import Mount
-from tests.support.tools import wait_until
+from tests.support.tools import errno_of, wait_until
 
 pytestmark = pytest.mark.deadline(120)
 

@@ -19,13 +19,12 @@ from typing import Final
 import pytest
 
 from tests.mount.test_control import ctl
-from tests.mount.test_dfs import errno_of
 from tests.support.domain import HOST
 from tests.support.domain_tree import DOMAIN_NAME, FOREIGN, DomainTree
 from tests.support.member import Member
 from tests.support.mounting import Mount
 from tests.support.server import ThrowAwayServer
-from tests.support.tools import background, digest, noise, python_child, wait_until
+from tests.support.tools import background, digest, errno_of, noise, python_child, wait_until
 
 pytestmark = pytest.mark.deadline(120)
 

@@ -178,6 +178,15 @@ _ALL_CLOSED: Final = 20.0
 """Seconds: handles are kept for `closetimeo`, 10 s, behind the last close."""
 
 
+def errno_of(attempt: Callable[[], object]) -> int:
+    """The error that a call ends with; 0 for none."""
+    try:
+        attempt()
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A folder of one test: `path` is in the mount, `server_path` the same folder on the server."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -13,57 +12,20 @@ import trio
 import engine
 from engine import Access, Crossing, Disposition, ntstatus
 from engine.client import branches
-from engine.wire.constants import Command, ShareCapabilities, ShareFlags
-from engine.wire.create import CreateRequest, CreateResponse
-from tests.fakes.server import FakeServer, running
-from tests.fakes.server_controls import Refused
-from tests.fakes.server_leases import GrantsLeases
+from engine.wire.constants import Command
+from tests.fakes.server import FakeServer
 from tests.support.logcheck import ExpectedWarnings
-from tests.unit.client.support import ACCOUNT, DEADLINE
-from tests.unit.client.test_dfs import FIRST, NAMESPACE, SECOND, at, referral
-
-CONFIG = engine.ConnectConfig(dfs_hosts=(FIRST, SECOND), reconnect=True)
-
-
-class Namespace(GrantsLeases):
-    """A share with links, at which it says that what is there is elsewhere."""
-
-    def __init__(self, **links: str) -> None:
-        super().__init__()
-        self.share_flags = ShareFlags.DFS | ShareFlags.DFS_ROOT
-        self.share_capabilities = ShareCapabilities.DFS
-        self.links = list(links)
-        for link, target in links.items():
-            name = f"\\{NAMESPACE}\\data\\{link}"
-            self.tree.add_folder(link)
-            for asked in (name, f"{name}\\file", f"{name}\\new"):
-                self.tree.controls.referrals[asked] = referral(name, target)
-
-    def create(self, request: CreateRequest) -> CreateResponse:
-        if request.name.split("\\")[0] in self.links:
-            raise Refused(ntstatus.STATUS_PATH_NOT_COVERED)
-        return super().create(request)
-
-
-@asynccontextmanager
-async def crossed(server: Namespace, *others: FakeServer) -> AsyncGenerator[Crossing, None]:
-    """The servers as one."""
-    with trio.fail_after(DEADLINE):
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(running(server))
-            for other in others:
-                other.port = server.port
-                await stack.enter_async_context(running(other))
-            share = await stack.enter_async_context(engine.connect(server.unc, ACCOUNT, CONFIG))
-            async with trio.open_nursery() as tasks:
-                yield Crossing(
-                    share,
-                    lambda path, beside: engine.connect(
-                        f"{server.unc}/{path}", ACCOUNT, CONFIG, None, beside
-                    ),
-                    tasks,
-                )
-                tasks.cancel_scope.cancel()
+from tests.unit.client.support_dfs import (
+    FIRST,
+    NAMESPACE,
+    SECOND,
+    Namespace,
+    at,
+    crossed,
+    lead,
+    numbers_in,
+    referral,
+)
 
 
 def test_each_path_is_asked_of_the_share_that_has_it() -> None:
@@ -82,15 +44,6 @@ def test_each_path_is_asked_of_the_share_that_has_it() -> None:
 
     trio.run(main)
     assert len(target.peers) == 1
-
-
-async def numbers_in(whole: Crossing, path: str) -> dict[str, int]:
-    """The numbers of a folder's entries, by their names."""
-    folder = await whole.open_folder(path)
-    async with aclosing(folder.batches()) as batches:
-        found = {entry.name: entry.stat.file_id async for batch in batches for entry in batch}
-    folder.close_later()
-    return found
 
 
 def test_files_have_numbers_of_the_whole_which_others_cannot_guess() -> None:
@@ -255,13 +208,6 @@ def test_a_share_that_nobody_uses_is_left_and_found_again(monkeypatch: pytest.Mo
 
 
 # Links that change
-
-
-def lead(server: Namespace, link: str, *targets: str, life: int = 5) -> None:
-    """From now on a link leads there."""
-    name = f"\\{NAMESPACE}\\data\\{link}"
-    for asked in (name, f"{name}\\file", f"{name}\\new"):
-        server.tree.controls.referrals[asked] = referral(name, *targets, life=life)
 
 
 def expire(whole: Crossing) -> None:

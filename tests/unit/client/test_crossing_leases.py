@@ -12,8 +12,7 @@ from engine.client import branches
 from engine.wire.constants import Command, Dialect, LeaseBreakFlags
 from engine.wire.notify import LeaseBreakAcknowledgement, LeaseBreakNotification
 from tests.fakes.server_leases import GrantsLeases
-from tests.unit.client.test_crossing import Namespace, crossed, numbers_in
-from tests.unit.client.test_dfs import FIRST, SECOND, at, referral
+from tests.unit.client.support_dfs import FIRST, SECOND, Namespace, at, crossed, numbers_in, referral
 from tests.unit.client.test_leases import Owner, asked, leases_in
 
 RWH = LeaseState.READ_CACHING | LeaseState.HANDLE_CACHING | LeaseState.WRITE_CACHING

@@ -17,8 +17,17 @@ from engine.wire.constants import Command
 from tests.fakes.server import FakeServer
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.client.support import ACCOUNT
-from tests.unit.client.test_crossing import CONFIG, Namespace, crossed, lead
-from tests.unit.client.test_dfs import FIRST, NAMESPACE, SECOND, at, referral
+from tests.unit.client.support_dfs import (
+    CONFIG,
+    FIRST,
+    NAMESPACE,
+    SECOND,
+    Namespace,
+    at,
+    crossed,
+    lead,
+    referral,
+)
 
 LINKS = ("one", "two", "three")
 

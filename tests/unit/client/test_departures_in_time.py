@@ -24,7 +24,7 @@ from engine.errors import NtStatusError, SmbError, TransportError, error_from_st
 from engine.ntstatus import STATUS_BAD_NETWORK_NAME
 from engine.wire.primitives import FileId
 from tests.support.logcheck import ExpectedWarnings
-from tests.unit.client.test_link import FakeConnection, new_tree
+from tests.unit.client.support_link import FakeConnection, new_tree
 
 pytestmark = pytest.mark.slow
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
@@ -14,62 +14,14 @@ from engine import Dialect, ntstatus
 from engine.client.config import parse_unc
 from engine.client.establish import Way
 from engine.client.trust import may_log_on, may_send_ntlm
-from engine.wire.constants import Command, ShareCapabilities, ShareFlags
-from engine.wire.dfs import DfsHeaderFlags, DfsReferral, DfsReferralResponse
-from tests.fakes.server import FakeServer, ServerOptions, running
+from engine.wire.constants import Command, ShareFlags
+from engine.wire.dfs import DfsReferralResponse
+from tests.fakes.server import FakeServer, ServerOptions
 from tests.fakes.server_behaviours import KeepsWaiting
 from tests.fakes.server_controls import Controls, Refused
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.client.support import ACCOUNT, DEADLINE, NOBODY
-
-NAMESPACE: Final = "127.0.0.1"
-FIRST: Final = "127.0.0.2"
-SECOND: Final = "127.0.0.3"
-FRIENDS: Final = (FIRST, SECOND)
-
-
-def namespace(**referrals: Sequence[str] | DfsReferralResponse) -> FakeServer:
-    """A server whose share `data` has these links; each has its targets."""
-    server = FakeServer()
-    server.share_flags = ShareFlags.DFS | ShareFlags.DFS_ROOT
-    server.share_capabilities = ShareCapabilities.DFS
-    for link, targets in referrals.items():
-        name = f"\\{NAMESPACE}\\data\\{link}"
-        answer = targets if isinstance(targets, DfsReferralResponse) else referral(name, *targets)
-        server.tree.controls.referrals[name] = answer
-    return server
-
-
-def referral(
-    name: str, *targets: str, consumed: int | None = None, is_root: bool = False, life: int = 600
-) -> DfsReferralResponse:
-    return DfsReferralResponse(
-        len(name.encode("utf-16-le")) if consumed is None else consumed,
-        DfsHeaderFlags.STORAGE_SERVERS,
-        [
-            DfsReferral(4, network_address=target, dfs_path=name, server_type=int(is_root), time_to_live=life)
-            for target in targets
-        ],
-    )
-
-
-def at(host: str, server: FakeServer | None = None) -> FakeServer:
-    """A server at an address of its own."""
-    server = server or FakeServer()
-    server.host = host
-    return server
-
-
-@asynccontextmanager
-async def served(path: str, first: FakeServer, *others: FakeServer) -> AsyncGenerator[str, None]:
-    """Run servers, all on one port; the name of a path of the first one's share."""
-    with trio.fail_after(DEADLINE):
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(running(first))
-            for other in others:
-                other.port = first.port
-                await stack.enter_async_context(running(other))
-            yield f"{first.unc}/{path}" if path else first.unc
+from tests.unit.client.support_dfs import FIRST, FRIENDS, NAMESPACE, SECOND, at, namespace, referral, served
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from engine.wire.dfs import DfsEntryFlags, DfsHeaderFlags, DfsReferral, DfsRefer
 from tests.fakes.server import DOMAIN, FakeServer
 from tests.support.names import Names
 from tests.unit.client.support import ACCOUNT, NOBODY
-from tests.unit.client.test_dfs import at, referral, served
+from tests.unit.client.support_dfs import at, referral, served
 
 CONTROLLER: Final = "127.0.0.1"
 FILES: Final = "127.0.0.2"

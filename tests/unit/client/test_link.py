@@ -12,18 +12,16 @@ import trio
 import trio.testing
 
 from engine.client.config import ConnectConfig, Credentials, parse_unc
-from engine.client.connection import Batch, Connection
+from engine.client.connection import Connection
 from engine.client.establish import Way
 from engine.client.handles import Handle, NotGivenBack
 from engine.client.link import Link
-from engine.client.session import Session
 from engine.client.tree import Tree
 from engine.errors import AuthError, HandleLost, SmbError, TransportError
 from engine.ntstatus import STATUS_LOGON_FAILURE
-from engine.proto.inflight import SessionState
 from engine.wire.primitives import FileId
-from engine.wire.tree import TreeConnectResponse
 from tests.support.logcheck import ExpectedWarnings
+from tests.unit.client.support_link import FakeConnection, new_tree
 
 pytestmark = pytest.mark.slow
 
@@ -33,38 +31,6 @@ LONGEST_RETURN: Final = 5.0
 """Seconds after its server is there again within which a share is to be connected: usually, and at most."""
 SOON: Final = 1.3
 """The same where no files have to be opened again, and no attempt with more patience is under way."""
-
-
-class FakeConnection:
-    """As much of a `Connection` as a link looks at."""
-
-    def __init__(self) -> None:
-        self.lost = trio.Event()
-        self.remote_address = "192.0.2.1"
-        self.clock_ns, self.last_heard = 0, trio.current_time()
-        self.why: SmbError = TransportError("lost")
-
-    async def wait_lost(self) -> SmbError:
-        await self.lost.wait()
-        return self.why
-
-    async def wait_busy(self) -> None:
-        await trio.sleep_forever()
-
-    async def run_echo(self, interval: float, batch: Batch) -> None:
-        await trio.sleep_forever()
-
-    def abort(self, error: SmbError) -> None:
-        self.why = error
-        self.lost.set()
-
-    def close_later(self, file_id: FileId, batch: Batch) -> None:
-        """Nothing is open anywhere."""
-
-
-def new_tree(connection: FakeConnection) -> Tree:
-    session = Session(cast(Connection, connection), SessionState(session_id=7))
-    return Tree(session, "\\\\server\\share", 1, TreeConnectResponse(1, 0, 0, 0))
 
 
 class FakeWay(Way):

@@ -16,8 +16,7 @@ from tests.fakes.server import FakeServer, running
 from tests.fakes.server_durable import Grant, KeepsOpens
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.client.support import ACCOUNT
-from tests.unit.client.test_crossing import CONFIG, Namespace
-from tests.unit.client.test_dfs import FIRST, at
+from tests.unit.client.support_dfs import CONFIG, FIRST, Namespace, at
 
 # The fixture that has every connection of the engine go through `Calls`.
 from tests.unit.client.test_nth_call import Calls, CancelAt, open_descriptors, run, tap  # noqa: F401

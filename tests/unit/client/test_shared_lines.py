@@ -21,8 +21,7 @@ from tests.fakes.server_durable import Grant, KeepsOpens
 from tests.fakes.server_leases import GrantsLeases
 from tests.support.logcheck import ExpectedWarnings
 from tests.unit.client.support import ACCOUNT, DEADLINE, NOBODY
-from tests.unit.client.test_crossing import CONFIG, Namespace, crossed, lead
-from tests.unit.client.test_dfs import FIRST, SECOND, at, referral
+from tests.unit.client.support_dfs import CONFIG, FIRST, SECOND, Namespace, at, crossed, lead, referral
 
 LINKS = ("one", "two", "three")
 
