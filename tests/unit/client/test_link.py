@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, cast
 
 import pytest
@@ -29,6 +29,8 @@ DAY: Final = 24 * 3600.0
 RETURN: Final = 2.0
 LONGEST_RETURN: Final = 5.0
 """Seconds after its server is there again within which a share is to be connected: usually, and at most."""
+CONNECTIONS: Final = 6
+"""As many in a row do not all fail to give a file back in a test's days."""
 SOON: Final = 1.3
 """The same where no files have to be opened again, and no attempt with more patience is under way."""
 
@@ -93,6 +95,13 @@ def handle_of(tree: Tree, chance: random.Random) -> Handle:
     return handle
 
 
+async def all_settled(handles: Sequence[Handle], tree: Tree) -> None:
+    """Wait until each is open again, or lost for good."""
+    while lacking := [one for one in handles if one.epoch != tree.epoch and not one.is_lost]:
+        with suppress(HandleLost):
+            await lacking[0].wait()
+
+
 @asynccontextmanager
 async def linked(way: Way, tree: Tree) -> AsyncGenerator[Link, None]:
     """A link at work; it is shielded, so it ends with the block whatever that raises."""
@@ -128,6 +137,10 @@ def test_a_day_of_a_server_that_comes_and_goes(seed: int, expected_warnings: Exp
                     waits.append(trio.current_time() - back)
                 assert len(way.attempts) - attempts <= 6 + 2 * (trio.current_time() - began)
                 await trio.sleep(chance.uniform(8, 900))
+                # Two turns of 16 files take 6 s, and one that is not given back costs a connection more.
+                with trio.fail_after(CONNECTIONS * 7):
+                    await all_settled(handles, tree)
+                await trio.testing.wait_all_tasks_blocked()
                 for handle in handles:
                     assert handle.epoch == tree.epoch or handle.is_lost
                 assert tree.handles == {handle for handle in handles if not handle.is_lost}
