@@ -35,6 +35,7 @@ ON_THE_WAY: Final = (
 NO_MESSAGES: Final = {
     "… to …",
     "… is …",
+    "… is not wanted any more",
     "… … ……",
     "; but …",
     "leave out nodfs",
