@@ -1,4 +1,4 @@
-"""What is done to throw-away servers: stopping or killing parts of them or their owner, and what one left."""
+"""What the tests of the throw-away servers share: looking for what one left, and killing its owner."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -61,27 +59,3 @@ def server_of_a_killed_process(kind: type[SambaServer]) -> Path:
         assert processes_of(base)
         process.send_signal(signal.SIGKILL)
     return base
-
-
-@contextmanager
-def frozen(server: SambaServer) -> Iterator[None]:
-    """Stop the processes that serve the connections, without closing anything."""
-    pids = server.connection_pids()
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            # One that was dying already is gone as soon as its parent goes on.
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-def kill_connections(server: SambaServer) -> None:
-    """Kill the processes that serve the connections."""
-    pids = server.connection_pids()
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)

@@ -21,7 +21,7 @@ from engine.wire.negotiate import (
 )
 from tests.fakes.middleman import Change, answering, choosing, in_the_middle, offering, unchanged
 from tests.integration.support_engine import account, in_trio
-from tests.integration.support_servers import kill_connections
+from tests.support.connections import kill_connections
 from tests.support.logcheck import ExpectedWarnings
 from tests.support.samba import SambaServer, ShareConfig
 

@@ -23,7 +23,7 @@ from tests.integration.support_engine import (
     in_trio,
     listing,
 )
-from tests.integration.support_servers import frozen, kill_connections
+from tests.support.connections import frozen, kill_connections
 from tests.support.samba import SambaServer
 from tests.support.server import LOOPBACK
 

@@ -14,7 +14,7 @@ import trio
 import engine
 from engine import ConnectConfig, Dialect, Disposition, File, HandleLost, Lease, Share
 from tests.integration.support_engine import MIB, READ_WRITE, account, connected, in_trio, listing
-from tests.integration.support_servers import frozen, kill_connections
+from tests.support.connections import frozen, kill_connections
 from tests.support.logcheck import ExpectedWarnings
 from tests.support.proxy import Cut, Door, Loss, NewConnections, Place, Proxy, Reset, Way
 from tests.support.samba import SambaServer

@@ -11,7 +11,7 @@ import trio
 import engine
 from engine import ConnectConfig, Dialect, Disposition, File, Lease, Share
 from tests.integration.support_engine import READ_WRITE, account, in_trio
-from tests.integration.support_servers import kill_connections
+from tests.support.connections import kill_connections
 from tests.support.samba import DURABLE_SHARE_OPTIONS, SambaServer, ShareConfig
 
 SHARES = ("data", "other")

@@ -9,14 +9,14 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.support.connections import frozen
 from tests.support.factories import MountFactory, SambaFactory
 from tests.support.mounting import Mount
 from tests.support.samba import SambaServer
@@ -243,20 +243,6 @@ def test_attributes_of_other_namespaces_cost_nothing(mount: Mount) -> None:
                 os.getxattr(mount.path / "one", name)
 
     assert trips(mount, ask).total() == 0
-
-
-@contextmanager
-def frozen(server: SambaServer) -> Iterator[None]:
-    """The server reads nothing and answers nothing while the block runs."""
-    pids = server.connection_pids()
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def wait_for_requests_in_flight(mount: Mount, count: int) -> None:
