@@ -173,7 +173,7 @@ class Link:
             if self._ended or member is None:
                 raise TransportError("the connection was closed", errno=errno.EHOSTDOWN)
             refusal = member.refusal or self._refusal
-            if refusal is not None:
+            if refusal is not None and member.departure is None:
                 raise raised_again(refusal)
             await self._changed.wait()
 
@@ -383,6 +383,7 @@ class Link:
         finally:
             self._departed.discard(departure)
             member.departure = None
+            self._tell()
             self.retire()
         if refusal is not None and self._misses(tree):
             self._note_refused_member(tree, member, refusal)

@@ -207,6 +207,25 @@ def test_a_share_that_is_gone_is_looked_for_elsewhere_at_once(
     trio.run(main)
 
 
+def test_nobody_is_refused_while_another_target_is_asked(expected_warnings: ExpectedWarnings) -> None:
+    """The server has none of the shares any more."""
+    departs(expected_warnings)
+    expected_warnings.allow("refuses us since the connection was lost")
+    namespace, first, second = estate(*LINKS)
+
+    async def main() -> None:
+        async with used(namespace, first, second) as whole:
+            first.refused_shares |= dict.fromkeys(LINKS, ntstatus.STATUS_BAD_NETWORK_NAME)
+            first.hang_up()
+            async with trio.open_nursery() as nursery:
+                for link in LINKS:
+                    nursery.start_soon(whole.stat, f"{link}\\file")
+            for link in LINKS:
+                assert await content(whole, link) == b"second"
+
+    trio.run(main)
+
+
 def test_one_that_is_gone_everywhere_is_refused_and_asked_for_again(
     expected_warnings: ExpectedWarnings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
